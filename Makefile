@@ -1,0 +1,43 @@
+# `make quickstart` and `make test` need Python >= 3.11 and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help install install-test quickstart test soak bench lint clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+: +##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/installed            ## create .venv with the pinned dependencies
+
+install-test: $(VENV)/installed-test  ## the same with what the tests and the Adroit tasks need
+
+quickstart: $(VENV)/installed         ## the quickstart sweep and its report (about 5 minutes on 2 cores)
+	$(BIN)/expo-bench sweep experiments/quickstart.py --out runs/quickstart --overwrite
+	$(BIN)/expo-bench report runs/quickstart
+
+test: $(VENV)/installed-test          ## every test (at most 15 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+
+soak: $(VENV)/installed-test          ## the slow proofs
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed-test         ## speed and memory as JSON
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/installed-test          ## ruff
+	$(BIN)/ruff check .
+
+clean:           ## remove the environment and the caches, never results
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""A pure-functional JAX benchmark suite for reinforcement learning with expressive policies."""
