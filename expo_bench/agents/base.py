@@ -1,0 +1,48 @@
+"""What an algorithm is: pure functions and a small typed state (optax's habit).
+
+Shape letters: B batch, U updates per call of `learn`, O observation, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from expo_bench.parts.replay import Batch
+
+State = Any
+Draws = Any
+Metrics = dict[str, jax.Array]
+
+
+class Spec(NamedTuple):
+    """The sizes that an algorithm has to know of its task and protocol."""
+
+    obs_size: int  #     O
+    action_size: int  #  A
+    batch_size: int  #   B
+    updates: int  #      U, batches per call of `learn`
+
+
+class Agent(NamedTuple):
+    """`make(config, spec)` is called inside the traced function, so that the config's traced fields may be tracers.
+
+    Everything random comes in through `draws`, made in bulk by the draw functions (their key is consumed): the functions that train also
+    replay recorded numbers.
+    """
+
+    init: Callable[[jax.Array], State]
+    draw_pretrain: Callable[[jax.Array], Draws] | None
+    pretrain: Callable[[State, Batch, Draws], tuple[State, Metrics]] | None  # one gradient step of the offline phase on [B]; None: has none
+    draw: Callable[[jax.Array], Draws] | None
+    learn: Callable[[State, Batch, Draws], tuple[State, Metrics]] | None  #    all learning of one environment step on [U, B]; None: frozen online
+    draw_act: Callable[..., Draws]  #  (key, explore)
+    act: Callable[..., jax.Array]  #   (state, obs [O], draws, *, explore) -> action [A], nominally in [-1, 1]; explore=False in evaluation
+    value: Callable[[State, jax.Array, jax.Array], jax.Array] | None  # (state, obs [O], action [A]) -> the critics' mean estimate; None: no critic
+
+
+def last(batches: Batch) -> Batch:
+    """The last of U batches [U, B, ...] -> [B, ...]: the one that RLPD and EXPO train their policies on."""
+    return jax.tree.map(lambda x: x[-1], batches)

@@ -1,0 +1,63 @@
+"""How a hyperparameter says whether it is structure or a number. Needs no jax.
+
+A `static` field shapes the program (sizes, counts, rules): another value is another program. A `traced` field is a number that the program
+takes as an argument: its values join the seeds in one program. The one-line help of each becomes the command line's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from expo_bench.errors import UserError, unknown
+
+C = TypeVar("C")
+
+
+def static(default: Any, help: str) -> Any:
+    """A field of structure: part of the program's identity."""
+    return dataclasses.field(default=default, metadata={"kind": "static", "help": help})
+
+
+def traced(default: float | None, help: str) -> Any:
+    """A field of number: an argument of the program, stacked over the rows of a sweep as strong float32."""
+    return dataclasses.field(default=default, metadata={"kind": "traced", "help": help})
+
+
+def fields(config: Any) -> dict[str, dataclasses.Field]:
+    return {f.name: f for f in dataclasses.fields(config)}
+
+
+def traced_values(config: Any) -> dict[str, float]:
+    """The traced fields of a config by name."""
+    return {n: getattr(config, n) for n, f in fields(config).items() if f.metadata.get("kind") == "traced"}
+
+
+def replace(config: C, where: str, **values: Any) -> C:
+    """`config` with other values; each is parsed to its field's type. `where` names the config in an error, e.g. "agent 'expo'"."""
+    known = fields(config)
+    parsed = {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown(f"field of {where}", name, known)
+        parsed[name] = _parse(value, getattr(config, name), known[name], f"{where}: {name}")
+    return dataclasses.replace(config, **parsed)
+
+
+def _parse(value: Any, default: Any, field: dataclasses.Field, where: str) -> Any:
+    """Parse a command-line string (or check a Python value) against the type of the field's default."""
+    kind = float if field.metadata.get("kind") == "traced" else type(default)
+    if isinstance(value, str) and kind is not str:
+        try:
+            if kind is bool:
+                return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+            if kind is tuple:
+                return tuple(int(v) for v in value.replace("x", " ").split())
+            if kind is int:
+                return int(float(value)) if float(value).is_integer() else int(value)
+            return kind(value)
+        except (ValueError, KeyError):
+            raise UserError(f"{where}: expected {kind.__name__}, got {value!r}") from None
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise UserError(f"{where}: expected {kind.__name__}, got {value!r}")
+    return float(value) if kind is float else value

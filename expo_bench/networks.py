@@ -1,0 +1,135 @@
+"""The networks, as flax.linen modules without randomness: whatever is random (noise, dropout masks) comes in as an argument.
+
+Shape letters: O observation, A action, H hidden width, K critics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+Params = Any
+xavier = nn.initializers.xavier_uniform()
+
+
+def dropout_masks(key: jax.Array, rate: float, shape: Sequence[int]) -> jax.Array:
+    """Keep-masks, scaled so that the mean is kept: 0 or 1 / (1 - rate)."""
+    return jax.random.bernoulli(key, 1.0 - rate, shape).astype(jnp.float32) / (1.0 - rate)
+
+
+class MLP(nn.Module):
+    """Dense layers. `norm` says where LayerNorm stands: "none", "pre" (Dense, LN, activation: RLPD) or "post" (Dense, activation, LN: FQL)."""
+
+    widths: Sequence[int]
+    out: int | None = None  #                          width of a last, linear layer; None: the trunk alone
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    norm: str = "none"
+    norm_input: bool = False  #                        LayerNorm on the input (IDQL's value net)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, masks: jax.Array | None = None) -> jax.Array:
+        """x [..., I] -> [..., out]; masks [len(widths), ..., width] are dropout masks, applied after each Dense (as RLPD does)."""
+        if self.norm_input:
+            x = nn.LayerNorm(name="norm_input")(x)
+        for i, width in enumerate(self.widths):
+            x = nn.Dense(width, kernel_init=xavier, name=f"dense_{i}")(x)
+            if masks is not None:
+                x = x * masks[i]
+            if self.norm == "pre":
+                x = nn.LayerNorm(name=f"norm_{i}")(x)
+            x = self.activation(x)
+            if self.norm == "post":
+                x = nn.LayerNorm(name=f"norm_{i}")(x)
+        return x if self.out is None else nn.Dense(self.out, kernel_init=xavier, name="out")(x)
+
+
+class TanhGaussian(nn.Module):
+    """The mean and log standard deviation of a Gaussian before its tanh, both state-dependent, log_std clipped to [-20, 2] (RLPD)."""
+
+    action_size: int
+    widths: Sequence[int]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, masks: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """x [..., I] -> mean [..., A], log_std [..., A]."""
+        x = MLP(self.widths, name="trunk")(x, masks)
+        mean = nn.Dense(self.action_size, kernel_init=xavier, name="mean")(x)
+        log_std = nn.Dense(self.action_size, kernel_init=xavier, name="log_std")(x)
+        return mean, jnp.clip(log_std, -20.0, 2.0)
+
+
+class ResidualBlock(nn.Module):
+    """x + Dense(swish(Dense(LN(dropout(x))))), four times wider inside (IDQL's LN_Resnet)."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        y = x if mask is None else x * mask
+        y = nn.LayerNorm(name="norm")(y)
+        y = nn.swish(nn.Dense(4 * self.hidden, name="wide")(y))
+        return x + nn.Dense(self.hidden, name="narrow")(y)
+
+
+class Denoiser(nn.Module):
+    """The LN-ResNet of IDQL and EXPO: epsilon(s, a_t, t), or a flow's velocity, from [a_t, s, cond(t)] -> [..., A].
+
+    The first layer is written as a sum of its three inputs' shares, so that a sampler computes the observation's share once per state and
+    the time's once per step: exact, up to the order of a sum.
+    """
+
+    action_size: int
+    obs_size: int
+    hidden: int = 256
+    blocks: int = 3
+    time_features: int = 128
+
+    def setup(self) -> None:
+        cond = 2 * self.time_features
+        self.frequencies = self.param("frequencies", nn.initializers.normal(0.2), (self.time_features // 2, 1))
+        self.cond_0 = nn.Dense(cond, kernel_init=xavier)
+        self.cond_1 = nn.Dense(cond, kernel_init=xavier)
+        self.in_kernel = self.param("in_kernel", xavier, (self.action_size + self.obs_size + cond, self.hidden))
+        self.in_bias = self.param("in_bias", nn.initializers.zeros, (self.hidden,))
+        self.block = [ResidualBlock(self.hidden) for _ in range(self.blocks)]
+        self.out = nn.Dense(self.action_size, kernel_init=xavier)
+
+    def fourier(self, t: jax.Array) -> jax.Array:
+        """t [...] (the raw step index as a float) -> [..., time_features]: cos | sin of 2 pi t w with learnable w."""
+        f = 2 * jnp.pi * t[..., None] * self.frequencies[:, 0]
+        return jnp.concatenate([jnp.cos(f), jnp.sin(f)], axis=-1)
+
+    def cond(self, t: jax.Array) -> jax.Array:
+        return self.cond_1(nn.swish(self.cond_0(self.fourier(t))))
+
+    def time(self, t: jax.Array) -> jax.Array:
+        """t [...] -> [..., H], the time's share of the first layer."""
+        return self.cond(t) @ self.in_kernel[self.action_size + self.obs_size :]
+
+    def state(self, obs: jax.Array) -> jax.Array:
+        """obs [..., O] -> [..., H], the observation's share of the first layer."""
+        return obs @ self.in_kernel[self.action_size : self.action_size + self.obs_size] + self.in_bias
+
+    def __call__(self, noisy: jax.Array, state: jax.Array, time: jax.Array, masks: jax.Array | None = None) -> jax.Array:
+        """noisy [..., A], state and time [..., H] (broadcast against each other) -> [..., A]; masks [blocks, ..., H]."""
+        x = noisy @ self.in_kernel[: self.action_size] + state + time
+        for i, block in enumerate(self.block):
+            x = block(x, None if masks is None else masks[i])
+        return self.out(nn.swish(x))
+
+    def whole(self, obs: jax.Array, noisy: jax.Array, t: jax.Array, masks: jax.Array | None = None) -> jax.Array:
+        """epsilon(s, a_t, t) for obs [..., O], noisy [..., A], t [...]."""
+        return self(noisy, self.state(obs), self.time(t), masks)
+
+
+def init(module: nn.Module, key: jax.Array, *inputs: jax.Array, **kwargs: Any) -> Params:
+    """The bare parameter pytree of a module. `key` is consumed."""
+    return module.init(key, *inputs, **kwargs)["params"]
+
+
+def apply(module: nn.Module, params: Params, *inputs: Any, **kwargs: Any) -> Any:
+    return module.apply({"params": params}, *inputs, **kwargs)

@@ -1,0 +1,150 @@
+"""The expressive base policy, diffusion or flow, trained by imitation alone: one interface for both.
+
+Shape letters: B batch, N samples per state, T denoising steps, O observation, A action, H hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from expo_bench import networks
+from expo_bench.parts import diffusion, flow, optim
+
+Params = Any
+
+
+class LossDraws(NamedTuple):
+    noise: jax.Array  #          [B, A] standard normal: diffusion's noise, flow's x0
+    t: jax.Array  #              [B] diffusion: int32 step index; flow: float32 time in [0, 1]
+    masks: jax.Array | None  #   [blocks, B, H] dropout masks, None without dropout
+
+
+class SampleDraws(NamedTuple):
+    x_init: jax.Array  #              [..., N, A] standard normal
+    step_noise: jax.Array | None  #   [T, ..., N, A] standard normal (diffusion), None (flow)
+
+
+class BasePolicy(NamedTuple):
+    """What an algorithm needs of a base policy: pure functions on one parameter pytree."""
+
+    init: Callable[[jax.Array], Params]
+    draw_loss: Callable[[jax.Array, int], LossDraws]  #                      (key, B)
+    loss: Callable[[Params, jax.Array, jax.Array, LossDraws], jax.Array]  #  (params, obs [B, O], action [B, A], draws) -> scalar
+    draw_samples: Callable[[jax.Array, tuple[int, ...]], SampleDraws]  #     (key, (..., N))
+    sample: Callable[[Params, jax.Array, SampleDraws], jax.Array]  #         (params, obs [..., O], draws) -> [..., N, A] in [-1, 1]
+
+
+def make(
+    kind: str,
+    *,
+    obs_size: int,
+    action_size: int,
+    steps: int,
+    hidden: int,
+    blocks: int,
+    time_features: int,
+    dropout: float = 0.0,
+    rows: int = 2048,
+) -> BasePolicy:
+    """A "diffusion" or "flow" policy over the LN-ResNet of IDQL and EXPO.
+
+    `steps` is T. `rows` is the number of chains that are denoised at a time: on a CPU a larger block of activations leaves the cache.
+    A flow's time runs in [0, 1] and enters the network as t * T, the range for which its Fourier features are initialised.
+    """
+    net = networks.Denoiser(action_size, obs_size, hidden, blocks, time_features)
+    schedule = diffusion.vp_schedule(steps)
+
+    def init(key: jax.Array) -> Params:
+        return networks.init(net, key, jnp.zeros(obs_size), jnp.zeros(action_size), jnp.zeros(()), method=net.whole)
+
+    def network(params: Params, obs: jax.Array, masks: jax.Array | None = None) -> Callable:
+        """(x, t) -> output, with the observation's share of the first layer computed once."""
+        state = networks.apply(net, params, obs, method=net.state)
+
+        def run(x: jax.Array, t: jax.Array) -> jax.Array:
+            index = t.astype(jnp.float32) * (steps if kind == "flow" else 1)
+            return networks.apply(net, params, x, state, networks.apply(net, params, index, method=net.time), masks)
+
+        return run
+
+    def draw_loss(key: jax.Array, batch: int) -> LossDraws:
+        noise_key, t_key, mask_key = jax.random.split(key, 3)
+        u = jax.random.uniform(t_key, (batch,))
+        t = u if kind == "flow" else jnp.floor(u * steps).astype(jnp.int32)
+        masks = networks.dropout_masks(mask_key, dropout, (blocks, batch, hidden)) if dropout else None
+        return LossDraws(jax.random.normal(noise_key, (batch, action_size)), t, masks)
+
+    def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws) -> jax.Array:
+        run = network(params, obs, draws.masks)
+        if kind == "flow":
+            return flow.imitation_loss(run, action, draws.noise, draws.t)
+        return diffusion.imitation_loss(run, schedule, action, draws.noise, draws.t)
+
+    def draw_samples(key: jax.Array, shape: tuple[int, ...]) -> SampleDraws:
+        if kind == "flow":
+            return SampleDraws(jax.random.normal(key, (*shape, action_size)), None)
+        noise = jax.random.normal(key, (steps + 1, *shape, action_size))
+        return SampleDraws(noise[0], noise[1:])
+
+    def sample(params: Params, obs: jax.Array, draws: SampleDraws) -> jax.Array:
+        def chains(inputs: tuple[jax.Array, SampleDraws]) -> jax.Array:
+            obs, draws = inputs
+            run = network(params, obs[..., None, :])
+            if kind == "flow":
+                return flow.sample(run, draws.x_init, steps)
+            return diffusion.sample(run, schedule, draws.x_init, draws.step_noise)
+
+        return _in_row_blocks(chains, obs, draws, rows)
+
+    return BasePolicy(init, draw_loss, loss, draw_samples, sample)
+
+
+def _in_row_blocks(chains: Callable, obs: jax.Array, draws: SampleDraws, rows: int) -> jax.Array:
+    """Sample all states at once, or, beyond `rows` chains, a block of states after the other (exact: states do not see each other)."""
+    *lead, n, action_size = draws.x_init.shape
+    states = 1
+    for size in lead:
+        states *= size
+    block = max(1, rows // n)
+    if states <= block or states % block:
+        return chains((obs, draws))
+    count = states // block
+    flat_obs = obs.reshape(count, block, obs.shape[-1])
+    x_init = draws.x_init.reshape(count, block, n, action_size)
+    noise = draws.step_noise
+    if noise is not None:  # the steps have to stay in front within a block
+        noise = jnp.moveaxis(noise.reshape(len(noise), count, block, n, action_size), 1, 0)
+    actions = jax.lax.map(chains, (flat_obs, SampleDraws(x_init, noise)))
+    return actions.reshape(*lead, n, action_size)
+
+
+class Imitation(NamedTuple):
+    """A base policy in training, with the exponential moving average of its parameters."""
+
+    base: optim.Trained
+    ema: Params
+
+
+def start(policy: BasePolicy, optimiser: optax.GradientTransformation, key: jax.Array) -> Imitation:
+    params = policy.init(key)
+    return Imitation(optim.start(optimiser, params), params)
+
+
+def imitate(
+    policy: BasePolicy,
+    optimiser: optax.GradientTransformation,
+    state: Imitation,
+    obs: jax.Array,
+    action: jax.Array,
+    draws: LossDraws,
+    ema_tau: jax.Array,
+) -> tuple[Imitation, jax.Array]:
+    """One behaviour-cloning step and one step of the EMA on obs [B, O], action [B, A] -> (state, loss)."""
+    loss, grads = jax.value_and_grad(policy.loss)(state.base.params, obs, action, draws)
+    base = optim.step(optimiser, state.base, grads)
+    return Imitation(base, optim.polyak(state.ema, base.params, ema_tau)), loss

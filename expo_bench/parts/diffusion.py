@@ -1,0 +1,56 @@
+"""Denoising diffusion (DDPM) of actions: schedule, imitation loss, ancestral sampler (Ho et al. 2020, as IDQL and EXPO released it).
+
+The network comes in as a function `epsilon(noisy, t)`; everything random comes in as an argument. T denoising steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Schedule(NamedTuple):
+    """Variance-preserving schedule, each [T] float32; index 0 is t = 1."""
+
+    beta: jax.Array  #       noise added in a step: sigma_t^2
+    alpha: jax.Array  #      1 - beta
+    alpha_hat: jax.Array  #  running product of alpha
+
+
+def vp_schedule(steps: int, b_min: float = 0.1, b_max: float = 10.0) -> Schedule:
+    """alpha_t = exp(-b_min / T - (b_max - b_min) (2t - 1) / (2 T^2)), t = 1..T (Xiao et al. 2022)."""
+    t = np.arange(1, steps + 1)
+    alpha = np.exp(-b_min / steps - (b_max - b_min) * (2 * t - 1) / (2 * steps**2))
+    return Schedule(*(jnp.asarray(v, jnp.float32) for v in (1 - alpha, alpha, np.cumprod(alpha))))
+
+
+def noised(schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    """sqrt(alpha_hat_t) a + sqrt(1 - alpha_hat_t) noise for action, noise [..., A] and step index t [...]."""
+    alpha_hat = schedule.alpha_hat[t][..., None]
+    return jnp.sqrt(alpha_hat) * action + jnp.sqrt(1 - alpha_hat) * noise
+
+
+def imitation_loss(epsilon: Callable, schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    """mean over rows of sum over action dimensions of (epsilon(a_t, t) - noise)^2 -> scalar."""
+    error = epsilon(noised(schedule, action, noise, t), t) - noise
+    return jnp.mean(jnp.sum(error**2, axis=-1))
+
+
+def sample(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise: jax.Array) -> jax.Array:
+    """Ancestral sampling from x_init [..., A] with step_noise [T, ..., A] -> actions [..., A] in [-1, 1].
+
+    Executed from time T - 1 down to 0, clipped to [-1, 1] after every step, no noise at time 0. `epsilon(noisy, t)` gets a scalar t.
+    """
+
+    def denoise(x: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        t, noise = inputs
+        beta, alpha, alpha_hat = (v[t] for v in schedule)
+        mean = (x - beta / jnp.sqrt(1 - alpha_hat) * epsilon(x, t)) / jnp.sqrt(alpha)
+        return jnp.clip(mean + jnp.where(t > 0, jnp.sqrt(beta), 0.0) * noise, -1.0, 1.0), None
+
+    steps = len(schedule.beta)
+    return jax.lax.scan(denoise, x_init, (jnp.arange(steps - 1, -1, -1), step_noise))[0]
