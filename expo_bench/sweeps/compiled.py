@@ -1,0 +1,111 @@
+"""The compiled functions of one program: every phase of its run over a block of rows per device."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.core import Environment
+from expo_bench import agents
+from expo_bench.sweeps import devices as device_rows
+from expo_bench.sweeps.grid import Program, Row
+from expo_bench.training import loop
+
+PHASES = {  # name: which arguments are per row, which are given up by the caller
+    "init": ((True, True), ()),
+    "pretrain": ((True, False, False, True, False), (0,)),
+    "warmup": ((True, False, False, True, False), (0,)),
+    "online": ((True, False, False, True, False), (0,)),
+    "evaluate": ((True, False, True), ()),
+}
+
+
+def wave_rows(program: Program, block: int, devices: Sequence[jax.Device]) -> int:
+    """Rows that run at the same time: a block on each device that gets one."""
+    return block * min(len(devices), -(-len(program.rows) // block))
+
+
+def waves(program: Program, size: int) -> list[tuple[Row, ...]]:
+    """The rows in groups of `size`; the last may be shorter (it is padded when it runs)."""
+    return [program.rows[i : i + size] for i in range(0, len(program.rows), size)]
+
+
+def stack(rows: Sequence[Row], size: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Seeds [size] int32 and traced values [size] strong float32, padded by repeating the last row."""
+    padded = [*rows, *[rows[-1]] * (size - len(rows))]
+    hyper = {name: jnp.asarray([r.hyper[name] for r in padded], jnp.float32) for name in rows[0].hyper}
+    return jnp.asarray([r.seed for r in padded], jnp.int32), hyper
+
+
+@dataclasses.dataclass
+class Compiled:
+    """Executables by phase, and what compiling them cost."""
+
+    calls: dict[str, Callable]
+    seconds: float  #     of compile time, summed over the phases (they are compiled side by side)
+    bytes_per_row: int  # of the run's state
+    temporary_bytes: int  # the largest phase's scratch memory, all devices of this host
+
+
+def needed_phases(program: Program) -> list[str]:
+    agent = agents.load(program.agent).make(program.config, loop.Spec(1, 1, 1, 1))
+    phases = ["init", "evaluate"]
+    if program.protocol.offline_steps and agent.pretrain:
+        phases.append("pretrain")
+    if agent.learn and program.protocol.warmup_steps:
+        phases.append("warmup")
+    if agent.learn and program.protocol.online_steps > program.protocol.warmup_steps:
+        phases.append("online")
+    return phases
+
+
+def state_bytes(state: Any) -> int:
+    """Bytes of a pytree of shapes."""
+    return sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(state))
+
+
+class Builder:
+    """Compiles the phases of many programs side by side, one thread per core (XLA releases Python's lock)."""
+
+    def __init__(self, devices: Sequence[jax.Device], precision: str) -> None:
+        self.devices = list(devices)
+        self.precision = precision
+        self.pool = ThreadPoolExecutor(max_workers=max(2, device_rows.cores()))
+
+    def submit(self, program: Program, env: Environment, dataset: jax.Array, block: int) -> Callable[[], Compiled]:
+        """Start compiling; the returned function waits for the result."""
+        size = wave_rows(program, block, self.devices)
+        used = self.devices[: size // block]
+        run = loop.make(env, agents.load(program.agent).make, program.config, program.protocol, len(dataset))
+        seeds, hyper = jax.eval_shape(lambda: stack(program.rows[:1], size))
+        state = jax.eval_shape(jax.vmap(run.init), seeds, hyper)
+        number = jax.ShapeDtypeStruct((), jnp.int32)
+        chunk = (state, loop.Clock(number, number), number, hyper, jax.ShapeDtypeStruct(dataset.shape, dataset.dtype))
+        arguments = {"init": (seeds, hyper), "evaluate": (state, number, hyper), "pretrain": chunk, "warmup": chunk, "online": chunk}
+        phases = needed_phases(program)
+        futures = {name: self.pool.submit(self._compile, getattr(run, name), name, used, arguments[name]) for name in phases}
+        return lambda: self._collect(futures, state, size)
+
+    def _compile(self, fn: Callable, phase: str, used: Sequence[jax.Device], arguments: tuple) -> tuple[Callable, float]:
+        rowwise, donate = PHASES[phase]
+        start = time.perf_counter()
+        with jax.default_matmul_precision(self.precision):
+            executable = device_rows.over_rows(fn, used, rowwise, donate).lower(*arguments).compile()
+        return executable, time.perf_counter() - start
+
+    def _collect(self, futures: dict[str, Future], state: Any, size: int) -> Compiled:
+        results = {name: future.result() for name, future in futures.items()}
+        temporary = [executable.memory_analysis() for executable, _ in results.values()]
+        scratch = max((m.temp_size_in_bytes for m in temporary if m is not None), default=0)
+        calls = {name: executable for name, (executable, _) in results.items()}
+        return Compiled(calls, sum(s for _, s in results.values()), state_bytes(state) // size, scratch)
+
+    def close(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)

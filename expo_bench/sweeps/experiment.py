@@ -1,0 +1,95 @@
+"""An experiment is a value: which tasks, which methods, which seeds, what varies. Needs no jax."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from expo_bench.errors import UserError
+
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An agent under a name of its own: `variant` tells two settings of one agent apart in tables and plots."""
+
+    agent: str
+    variant: str = ""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #    fields of the agent's config
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #  fields of the protocol
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What a sweep runs: every task x method x cell of `vary` x seed."""
+
+    name: str
+    tasks: Sequence[str]
+    methods: Sequence[Method | str]
+    seeds: int = 5
+    first_seed: int = 0
+    vary: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)  #     "expo.edit_scale": (0.05, 0.1); axes multiply
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #             overrides for every agent that has the field
+    protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #           overrides for every agent
+    comparison: str = "released"  #     each agent under its authors' protocol, or "equal": all under EXPO's
+    dataset: str | None = None  #       a data file; None: the task's own demonstrations
+    episodes: int | None = None  #      use only the first episodes of the data
+    engine: str = "auto"  #             "mjx", "mujoco" or "auto"
+    precision: str = "float32"  #       of matrix products: float32, tensorfloat32 or bfloat16
+    block_rows: int | None = None  #    rows per program and device; None: all rows spread evenly over the devices
+
+    def all_methods(self) -> list[Method]:
+        return [Method(m) if isinstance(m, str) else m for m in self.methods]
+
+
+def validate(experiment: Experiment) -> None:
+    """One clear line for what can be seen to be wrong without building anything."""
+
+    def need(condition: bool, message: str) -> None:
+        if not condition:
+            raise UserError(f"experiment {experiment.name!r}: {message}")
+
+    need(bool(experiment.tasks), "no tasks")
+    need(bool(experiment.methods), "no agents")
+    need(experiment.seeds >= 1, f"seeds must be at least 1, got {experiment.seeds}")
+    need(experiment.first_seed >= 0, f"first_seed must not be negative, got {experiment.first_seed}")
+    need(experiment.comparison in ("released", "equal"), f"comparison must be 'released' or 'equal', got {experiment.comparison!r}")
+    need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
+    need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
+    need(experiment.block_rows is None or experiment.block_rows >= 1, f"block_rows must be at least 1, got {experiment.block_rows}")
+    need(experiment.episodes is None or experiment.episodes >= 1, f"episodes must be at least 1, got {experiment.episodes}")
+    labels = [(m.agent, m.variant) for m in experiment.all_methods()]
+    need(len(set(labels)) == len(labels), f"two methods have the same agent and variant: {labels}")
+    need(len(set(experiment.tasks)) == len(experiment.tasks), f"a task is named twice: {list(experiment.tasks)}")
+    names = {m.agent for m in experiment.all_methods()}
+    for axis, values in experiment.vary.items():
+        agent, dot, field = axis.partition(".")
+        need(bool(dot and field), f"an axis is written agent.field, got {axis!r}")
+        need(agent in names, f"axis {axis!r} names an agent that does not run (running: {', '.join(sorted(names))})")
+        need(len(values) > 0, f"axis {axis!r} has no values")
+        need(len(set(values)) == len(values), f"axis {axis!r} has a value twice: {list(values)}")
+
+
+def load(path: str | Path) -> Experiment:
+    """The `EXPERIMENT` that a Python file defines."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"experiment file {path}: does not exist")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"experiment file {path}: expected a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"experiment file {path}: cannot be run: {type(error).__name__}: {error}") from error
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"experiment file {path}: expected EXPERIMENT = Experiment(...), found {type(experiment).__name__}")
+    return experiment

@@ -1,0 +1,102 @@
+"""From an experiment to programs: expand the axes, group by static structure, stack the traced part.
+
+A program is one compiled structure with its rows. Seeds and traced axes are rows of one program; another value of a static field is another
+program. S rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+from expo_bench import agents
+from expo_bench.agents import expo
+from expo_bench.config import fields, replace, traced_values
+from expo_bench.errors import UserError
+from expo_bench.protocol import Protocol
+from expo_bench.protocol import validate as validate_protocol
+from expo_bench.sweeps.experiment import Experiment, Method
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One training run: a seed under one set of traced values."""
+
+    seed: int
+    hyper: dict[str, float]  #    every traced field of the config
+    labels: dict[str, Any]  #     the varied hyperparameters, "agent.field": value
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    task: str
+    agent: str
+    variant: str
+    config: Any
+    protocol: Protocol
+    rows: tuple[Row, ...]
+
+    @property
+    def label(self) -> str:
+        cell = {k: v for k, v in self.rows[0].labels.items() if all(r.labels[k] == v for r in self.rows)} if len(self.rows) else {}
+        varied = " ".join(f"{k.partition('.')[2]}={v}" for k, v in cell.items())
+        return " ".join(filter(None, (self.agent, f"({self.variant})" if self.variant else "", varied)))
+
+
+def programs(experiment: Experiment, suites: dict[str, str | None], has_dataset: bool = True) -> list[Program]:
+    """The programs of an experiment, in the order task, method, static cell. `suites` names the suite of each task (its presets)."""
+    used: set[str] = set()
+    result = []
+    for task in experiment.tasks:
+        for method in experiment.all_methods():
+            result += _of_method(experiment, task, method, suites.get(task), has_dataset, used)
+    unused = set(experiment.config) - used
+    if unused:
+        raise UserError(f"experiment {experiment.name!r}: no agent has the config field {sorted(unused)[0]!r}")
+    return result
+
+
+def _of_method(experiment: Experiment, task: str, method: Method, suite: str | None, has_dataset: bool, used: set[str]) -> list[Program]:
+    module = agents.load(method.agent)
+    where = f"{task}, agent {method.agent!r}"
+    preset = module.SUITES.get(suite, {}) if suite else {}
+    config = replace(module.Config(), where, **preset.get("config", {}))
+    shared = {name: value for name, value in experiment.config.items() if name in fields(config)}
+    used |= set(shared)
+    config = replace(config, where, **{**shared, **method.config})
+    protocol = _protocol(experiment, method, suite, where)
+    validate_protocol(protocol, where, has_dataset=has_dataset)
+
+    axes = {axis: values for axis, values in experiment.vary.items() if axis.partition(".")[0] == method.agent}
+    by_structure: dict[Any, list[Row]] = {}
+    for cell in itertools.product(*axes.values()):
+        values = {axis.partition(".")[2]: value for axis, value in zip(axes, cell, strict=True)}
+        varied = replace(config, where, **values)
+        if hasattr(module, "validate"):
+            module.validate(varied, where)
+        labels = {axis: getattr(varied, axis.partition(".")[2]) for axis in axes}
+        hyper = {name: float(value) for name, value in traced_values(varied).items()}
+        structure = dataclasses.replace(varied, **traced_values(config))
+        rows = [Row(experiment.first_seed + s, hyper, labels) for s in range(experiment.seeds)]
+        by_structure.setdefault(structure, []).extend(rows)
+    return [Program(task, method.agent, method.variant, structure, protocol, tuple(rows)) for structure, rows in by_structure.items()]
+
+
+def _protocol(experiment: Experiment, method: Method, suite: str | None, where: str) -> Protocol:
+    """The agent's own protocol, or EXPO's for all under "equal"; then the experiment's overrides, then the method's."""
+    own = agents.load(method.agent)
+    of = own if experiment.comparison == "released" else expo
+    preset = of.SUITES.get(suite, {}) if suite else {}
+    protocol = replace(of.PROTOCOL, f"{where}, protocol", **preset.get("protocol", {}))
+    overrides = {**experiment.protocol, **method.protocol}
+    if own.PROTOCOL.offline_steps == 0 and "offline_steps" not in method.protocol:
+        overrides["offline_steps"] = 0  # an agent without an offline phase has none under any protocol
+    if own.PROTOCOL.warmup_steps == 0 and experiment.comparison == "released" and "warmup_steps" not in method.protocol:
+        overrides["warmup_steps"] = 0  # a shared override shortens a warm-up, it gives nobody one
+    return replace(protocol, f"{where}, protocol", **overrides)
+
+
+def differences(all_programs: list[Program]) -> dict[str, dict[str, Any]]:
+    """The protocol of every method as a flat dict, keyed task/agent/variant."""
+    return {f"{p.task}/{p.agent}/{p.variant}": dataclasses.asdict(p.protocol) for p in all_programs}
