@@ -19,8 +19,8 @@ BAR = 40
 def describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
     """Format, sizes, ranges, rewards, ends, returns and provenance of `dataset`; no check is made, so that broken data can be looked at."""
     lines = [title[: WIDTH - 1], "", *_summary(dataset, file_format), ""]
-    lines += [f"Observations: [min, max] of the {dataset.obs_size} columns", *_ranges(dataset.obs), ""]
-    lines += [f"Actions: [min, max] of the {dataset.action_size} columns", *_ranges(dataset.action), ""]
+    lines += ["Observations: [min, max] by column", *_ranges(dataset.obs), ""]
+    lines += ["Actions: [min, max] by column", *_ranges(dataset.action), ""]
     lines += ["Rewards", *_rewards(dataset.reward), "", *_returns(dataset)]
     lines += _provenance(dataset.meta)
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
@@ -29,7 +29,7 @@ def describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
 def summary(dataset: OfflineDataset) -> str:
     """One line: episodes, transitions, lengths and, where recorded, the share of episodes with a success."""
     lengths = dataset.episode_lengths
-    text = f"{len(lengths)} episodes, {dataset.size:,} transitions, lengths {_spread(lengths, '.0f')}"
+    text = f"{len(lengths)} episodes, {dataset.size:,} transitions, lengths {_spread(lengths)}"
     if dataset.meta.get("success_recorded"):
         text += f", success in {_successful(dataset).mean():.0%} of the episodes"
     return text
@@ -43,7 +43,7 @@ def _summary(dataset: OfflineDataset, file_format: str) -> Iterator[str]:
         ("task", dataset.meta.get("task", "not recorded")),
         ("episodes", f"{len(dataset.episode_ends):,}"),
         ("transitions", f"{dataset.size:,}"),
-        ("episode length", f"{_spread(dataset.episode_lengths, '.0f')} (min / median / max)"),
+        ("episode length", f"{_spread(dataset.episode_lengths)} (min / median / max)"),
         ("dimensions", f"{dataset.obs_size} observations, {dataset.action_size} actions"),
         ("episode ends", f"{dataset.terminated.sum():,} terminated, {dataset.truncated.sum():,} truncated"),
         ("actions outside [-1, 1]", f"{outside.any(1).mean():.1%} of the rows, {outside.mean():.1%} of the entries"),
@@ -126,8 +126,8 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=True)
 
 
-def _spread(values: np.ndarray, form: str) -> str:
-    return " / ".join(format(v, form) for v in (values.min(), np.median(values), values.max())) if len(values) else "none"
+def _spread(values: np.ndarray) -> str:
+    return " / ".join(f"{v:g}" for v in (values.min(), np.median(values), values.max())) if len(values) else "none"
 
 
 def _short(value: float) -> str:
