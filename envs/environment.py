@@ -1,0 +1,126 @@
+"""A task on an engine: how every environment of this package resets and steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.core import Outcome, State
+from envs.physics import Physics, Readout, System
+from envs.registry import TaskInfo
+
+
+class Start(NamedTuple):
+    """Where an episode begins. None stands for the model's reference pose at rest."""
+
+    readout: Readout  #  what the first observation is made of
+    qpos: jax.Array | None
+    qvel: jax.Array | None
+    params: Any  #       what was drawn for the episode
+
+
+class Task(Protocol):
+    """What a task's file defines. All functions are pure and unbatched."""
+
+    observation_names: tuple[str, ...]  # [O]
+    obs_low: np.ndarray  #                [O] float32, the plausible range of each observation, for checks of foreign data: not a bound
+    obs_high: np.ndarray  #               [O] float32
+
+    def system(self, engine: str) -> System: ...
+
+    def start(self, key: jax.Array) -> Start: ...
+
+    def fields(self, params: Any) -> tuple[jax.Array, ...]: ...
+
+    def observe(self, readout: Readout) -> jax.Array: ...
+
+    def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TaskEnvironment:
+    """A task on an engine, as `envs.core.Environment` asks for it."""
+
+    info: TaskInfo
+    engine: str
+    task: Task
+    physics: Physics
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def obs_size(self) -> int:
+        return self.info.obs_size
+
+    @property
+    def action_size(self) -> int:
+        return self.info.action_size
+
+    @property
+    def horizon(self) -> int:
+        return self.info.horizon
+
+    @property
+    def score(self) -> str:
+        return self.info.score
+
+    @property
+    def observation_names(self) -> tuple[str, ...]:
+        return self.task.observation_names
+
+    @property
+    def obs_low(self) -> np.ndarray:
+        return self.task.obs_low
+
+    @property
+    def obs_high(self) -> np.ndarray:
+        return self.task.obs_high
+
+    def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
+        """Reward, success and termination of a transition, from observations alone."""
+        return self.task.outcome(obs, action, next_obs)
+
+    def reset(self, key: jax.Array) -> State:
+        """The first state of an episode. Cheap (no physics is stepped): `autoreset` computes it at every step."""
+        start = self.task.start(key)
+        no = jnp.zeros((), bool)
+        return State(
+            data=self.physics.init(start.qpos, start.qvel),
+            params=start.params,
+            obs=self.task.observe(start.readout).astype(jnp.float32),
+            reward=jnp.zeros((), jnp.float32),
+            terminated=no,
+            truncated=no,
+            success=no,
+            blown_up=no,
+            t=jnp.zeros((), jnp.int32),
+        )
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One control step. Where the physics blows up, or the action is not finite, the row stays where it was: data and observation are
+        the last good ones, the reward is that of standing still, `blown_up` and `truncated` are set."""
+        action = jnp.asarray(action, jnp.float32)
+        data, readout = self.physics.step(state.data, jnp.clip(action, -1.0, 1.0), self.task.fields(state.params))
+        obs = self.task.observe(readout).astype(jnp.float32)
+        blown_up = readout.bad | ~jnp.all(jnp.isfinite(obs))
+        keep = lambda new, old: jnp.where(blown_up, old, new)
+        obs = keep(obs, state.obs)
+        reward, success, terminated = self.task.outcome(state.obs, action, obs)
+        t = state.t + 1
+        return State(
+            data=jax.tree.map(keep, data, state.data),
+            params=state.params,
+            obs=obs,
+            reward=reward,
+            terminated=terminated,
+            truncated=blown_up | ((t >= self.horizon) & ~terminated),
+            success=success,
+            blown_up=blown_up,
+            t=t,
+        )
