@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from expo_bench.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +43,42 @@ class OfflineDataset:
     def episode_ends(self) -> np.ndarray:
         """[number of episodes] index of the last row of every episode."""
         return np.flatnonzero(self.terminated | self.truncated)
+
+    @property
+    def episode_lengths(self) -> np.ndarray:
+        """[number of episodes] rows of every episode."""
+        return np.diff(self.episode_ends, prepend=-1)
+
+
+# The fields that hold one entry per transition, in the order in which they are written and reported.
+ROW_FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "success")
+FLAGS = ("terminated", "truncated", "success")
+
+
+def build(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> OfflineDataset:
+    """A dataset from arrays of any number type; `success` may be missing (all False).
+
+    A float64 beyond float32's range becomes inf, which `checks.check` reports with its row.
+    """
+    columns = {"success": np.zeros(len(columns["reward"]), bool), **columns}
+    with np.errstate(over="ignore"):
+        cast = {name: np.ascontiguousarray(columns[name], bool if name in FLAGS else np.float32) for name in ROW_FIELDS}
+    return OfflineDataset(**cast, meta=meta)
+
+
+def take(dataset: OfflineDataset, rows: np.ndarray | slice, **changes: Any) -> OfflineDataset:
+    """The given rows (indices, a mask or a slice) of every field; `changes` replace fields of the result."""
+    return dataclasses.replace(dataset, **{**{name: getattr(dataset, name)[rows] for name in ROW_FIELDS}, **changes})
+
+
+def first_episodes(dataset: OfflineDataset, n: int) -> OfflineDataset:
+    """The first `n` recorded episodes. Raises UserError if there are fewer, or if n < 1."""
+    ends = dataset.episode_ends
+    if not 1 <= n <= len(ends):
+        raise UserError(f"{dataset.meta.get('file', 'dataset')}: {n} episodes asked for, expected 1 to {len(ends)}, as many as it has")
+    return take(dataset, slice(0, ends[n - 1] + 1))
+
+
+def with_note(meta: dict[str, Any], kind: str, lines: Iterable[str]) -> dict[str, Any]:
+    """`meta` with `lines` added to its list `kind` ("notes": what was done to the data; "warnings": what its user should know)."""
+    return {**meta, kind: [*meta.get(kind, []), *lines]}

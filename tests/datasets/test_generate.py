@@ -1,0 +1,92 @@
+"""Generated data: equal twice, cut at their ends, cached under a name that says what they are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_files import same
+
+from expo_bench.datasets import default_dataset, generate, load, prepare
+from expo_bench.errors import UserError
+
+
+@pytest.fixture
+def make_line(line, forward, tmp_path):
+    def make(name="a.npz", **options):
+        path = tmp_path / name if name else None
+        return generate.generate("line", path, **{"episodes": 6, "env": line, "demonstrator": forward, **options})
+
+    return make
+
+
+def test_generation_is_a_function_of_the_seed(make_line, tmp_path):
+    first = make_line("a.npz")
+    same(first, make_line("b.npz"))
+    same(first, load(tmp_path / "a.npz"))
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert first.obs[0, 0] != make_line(None, seed=1).obs[0, 0]
+    longer = make_line(None, episodes=9)
+    np.testing.assert_array_equal(longer.obs[: first.size], first.obs)  # episode k is the same however many there are
+
+
+def test_episodes_are_cut_at_their_end(make_line, line):
+    data = make_line(None, episodes=20)
+    assert len(data.episode_ends) == 20 and data.terminated.any() and (data.episode_lengths <= line.horizon).all()
+    assert np.abs(data.action).max() == 1  # clipped as the task clips
+    np.testing.assert_array_equal(data.success, data.next_obs[:, 0] >= 1)
+    inside = ~(data.terminated | data.truncated)[:-1]
+    np.testing.assert_array_equal(data.next_obs[:-1][inside], data.obs[1:][inside])
+    ready, warnings = prepare(data, line, "line")
+    assert warnings == [] and ready.size == data.size
+    np.testing.assert_array_equal(ready.reward, data.reward)
+
+
+def test_a_blow_up_truncates_at_the_last_sound_row(make_line, line):
+    @dataclasses.dataclass(frozen=True)
+    class Fragile(type(line)):
+        def step(self, state, action):
+            bad = (state.t + 1 == 5) | ((state.obs[0] < -0.2) & (state.t == 0))  # some in the fifth step, some in the first
+            after = super().step(state, action)
+            return dataclasses.replace(after, blown_up=bad, truncated=after.truncated | bad)
+
+    data = make_line(None, episodes=20, env=Fragile(terminates=False))
+    assert 0 < len(data.episode_ends) < 20  # an episode that blew up at once is not there
+    assert (data.episode_lengths == 4).all() and not data.terminated.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"episodes": 0}, "episodes: found 0"), ({"name": "no/a.npz"}, "no/a.npz: the folder .* does not exist")]
+)
+def test_wrong_requests(make_line, options, message):
+    with pytest.raises(UserError, match=message):
+        make_line(**options)
+
+
+def test_cache_names_differ_with_every_setting():
+    base = generate.generation_settings("line", 6, 0, engine="mujoco")
+    names = {generate.cache_name("line", {**base, **change}) for change in ({}, {"seed": 1}, {"episodes": 7}, {"tasks": "other"}, {"layout": 0}, {"noise": 0.1})}
+    assert len(names) == 6 and generate.cache_name("line", base) == generate.cache_name("line", dict(base))
+
+
+def test_default_dataset_is_made_once_and_repaired(line, forward, tmp_path, monkeypatch):
+    monkeypatch.setitem(generate.DEFAULT_EPISODES, "line", 5)
+    made = []
+
+    def demonstrator(*args):
+        made.append(args)
+        return forward
+
+    monkeypatch.setattr(generate, "_make_demonstrator", demonstrator)
+    folder = tmp_path / "cache" / "datasets"
+    first = default_dataset("line", line, folder)
+    same(first, default_dataset("line", line, folder))
+    (path,) = folder.iterdir()
+    assert len(made) == 1 and path.name.startswith("line-5ep-seed0-")
+    path.write_bytes(path.read_bytes()[:100])
+    same(first, default_dataset("line", line, folder))
+    assert len(made) == 2
+
+
+def test_door_has_no_default(tmp_path):
+    with pytest.raises(UserError, match="door has no default.*--dataset FILE.*door-v0_demos.pickle.*generate door --policy FILE.npz"):
+        default_dataset("door", None, tmp_path)
