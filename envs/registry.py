@@ -25,6 +25,7 @@ class TaskInfo:
     score: str  #                  the published metric: "success" (of the episode) or "solved" (share of the horizon's steps solved)
     demonstrator: str  #           one line on where demonstrations come from
     extra: str | None = None  #    the pip extra that it needs
+    suite: str | None = None  #    the published suite it belongs to, for which authors state settings: "adroit", "antmaze"
     module: str = ""  #            the module whose `task(name)` builds it
 
 
@@ -80,6 +81,7 @@ TASKS: dict[str, TaskInfo] = {
             score="solved",
             demonstrator="a trained DAPG policy from an .npz file, with optional Gaussian noise",
             extra="adroit",
+            suite="adroit",
             module="envs.adroit",
         ),
     )
