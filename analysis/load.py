@@ -20,11 +20,8 @@ INTEGERS = ("seed", "env_step", "grad_step", "eval_episodes", "blowups")
 NUMBERS = ("wall_s", "score", "episode_return", "success", "episode_length")
 COLUMNS = (*TEXT, *INTEGERS, *NUMBERS, "diverged")
 PHASES = ("offline", "online")
-# The experiment is the one key a manifest must have; of the others only the kind is checked, so that a broken one is named here and not in a plot.
-MANIFEST_KINDS: dict[str, type | tuple[type, ...]] = {
-    "experiment": str, "command": str, "created": str, "finished": str, "git_commit": str, "versions": dict, "device": str, "devices": int,
-    "precision": str, "block_rows": int, "seeds": list, "protocols": dict, "programs": list, "notes": list,
-}  # fmt: skip
+# The experiment is the one key a manifest must have. Of the others only those with an inside are checked, so that a broken one is named here.
+NESTED = {"versions": dict, "protocols": dict, "programs": list, "notes": list}
 
 
 @dataclass(frozen=True)
@@ -113,6 +110,9 @@ def load(runs: Sequence[Path | str] | Path | str) -> Results:
     manifests = tuple(_read_manifest(folder) for folder in unique)
     frame = pd.concat([_read_folder(manifest) for manifest in manifests], ignore_index=True)
     cells = sorted(name for name in frame.columns if "." in name)
+    for name in cells:
+        if frame[name].dtype == object:  # text, or a list such as layer widths, which no group key can be
+            frame[name] = frame[name].map(lambda value: np.nan if np.ndim(value) == 0 and pd.isna(value) else _clean(value)).astype(object)
     frame, dropped = _unique_rows(frame, cells)
     if dropped:
         notes.append(f"{dropped} rows were stored twice with the same numbers; each counts once.")
@@ -131,12 +131,11 @@ def _read_manifest(folder: Path) -> Manifest:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path}: cannot be read as JSON ({_line(error)})") from None
-    if not isinstance(data, dict) or not data.get("experiment"):
+    if not isinstance(data, dict) or not isinstance(data.get("experiment"), str) or not data["experiment"]:
         raise ResultsError(f"{path}: has no 'experiment'; expected an object with the name of the experiment")
-    for key, kind in MANIFEST_KINDS.items():
-        value = data.get(key)
-        if value is not None and not isinstance(value, kind):
-            raise ResultsError(f"{path}: {key!r} is {type(value).__name__}, expected {kind.__name__}")
+    for key, kind in NESTED.items():
+        if data.get(key) is not None and not isinstance(data[key], kind):
+            raise ResultsError(f"{path}: {key!r} is {type(data[key]).__name__}, expected {kind.__name__}")
     for key in ("protocols", "programs"):
         entries = data.get(key) or {}
         if not all(isinstance(entry, dict) for entry in (entries.values() if isinstance(entries, dict) else entries)):
