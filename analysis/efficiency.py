@@ -129,15 +129,15 @@ class StepsSummary:
 
     @property
     def text(self) -> str:
-        """`12,000 [9,000, 15,000]`, `median 12,000 (not reached by 1 of 5)`, `> 20,000 (reached by 2 of 5)`, or `-` without a curve."""
+        """`12,000 [9,000, 15,000]`, `median 12,000 (4 of 5)`, `>20,000 (2 of 5)`, or `-` without a curve."""
         if not self.n or not np.isfinite(self.limit):
             return "-"
         if self.interval is not None:
             bounds = "" if np.isnan(self.interval.low) else f" [{self.interval.low:,.0f}, {self.interval.high:,.0f}]"
             return f"{self.interval.mean:,.0f}{bounds}"
         if np.isfinite(self.median):
-            return f"median {self.median:,.0f} (not reached by {self.n - self.reached} of {self.n})"
-        return f"> {self.limit:,.0f} (reached by {self.reached} of {self.n})"
+            return f"median {self.median:,.0f} ({self.reached} of {self.n})"
+        return f">{self.limit:,.0f} ({self.reached} of {self.n})"
 
 
 def summarise_steps(curve: Curve, threshold: float) -> StepsSummary:

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 STYLE = """
 :root { --page: #ffffff; --ink: #1b1f24; --muted: #5d6771; --grid: #e3e6e9; --shade: #f4f5f6; --accent: #0072b2;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) { :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126; --accent: #56b4e9; } }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126; --accent: #56b4e9; }
+  figure svg { filter: brightness(1.3); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 var(--font); -webkit-text-size-adjust: 100%; }
 main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.1rem 4rem; }
@@ -24,7 +26,7 @@ figure svg { display: block; width: 100%; height: auto; }
 figcaption { margin-top: 0.3rem; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.35rem 0.8rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid); vertical-align: top; }
+th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid); vertical-align: top; }
 th { color: var(--muted); font-weight: 600; }
 tr.group td { font-weight: 600; padding-top: 0.9rem; }
 td.number, th.number { text-align: right; }
@@ -34,7 +36,7 @@ pre { overflow-x: auto; background: var(--shade); padding: 0.7rem 0.9rem; border
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
 @media print {
-  :root { --page: #ffffff; --ink: #000000; --muted: #444444; --grid: #cccccc; --shade: #f4f5f6; --accent: #0072b2; }
+  :root { --ink: #000000; --muted: #444444; --grid: #cccccc; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; }
   figure, .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; } table { font-size: 8pt; }
   th, td { white-space: normal; } pre { white-space: pre-wrap; }

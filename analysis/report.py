@@ -66,7 +66,7 @@ def _figures(results: Results, summaries: Sequence[Summary], anchor: Method, fol
             stem = name if metric == "score" else f"{name}-{metric}"
             plots.save(drawn, folder / f"curve-{stem}")
             about = page.escape(f"Learning curves on {task}, {label}: {plots.caption(chosen)}")
-            curves.append(page.figure(plots.inline_svg(drawn, f"curve-{stem}", about), _curve_caption(results, chosen)))
+            curves.append(page.figure(plots.inline_svg(drawn, f"curve-{stem}", about), _curve_caption(label, chosen)))
         pairs = [pair for pair in summary.paired(chosen, anchor) if pair.interval.n]
         if pairs:
             drawn = plots.paired_plot(results, pairs)
@@ -83,10 +83,9 @@ def _score_name(summaries: Sequence[Summary]) -> str:
     return "success rate" if all(np.isfinite(s.success).any() and not s.success_differs for s in summaries) else "score"
 
 
-def _curve_caption(results: Results, summaries: Sequence[Summary]) -> str:
-    from analysis import plots
-
-    text = f"{summaries[0].task}: {plots.caption(summaries)}, drawn inside [0, 1]. Thin dotted: fewer seeds than the method has"
+def _curve_caption(label: str, summaries: Sequence[Summary]) -> str:
+    """What the figure does not say itself."""
+    text = f"{summaries[0].task}, {label}; bands are drawn inside [0, 1]. Thin dotted: fewer seeds than the method has"
     return text + (", or the level of a method that never went online." if any(s.final_phase == "offline" for s in summaries) else ".")
 
 
@@ -150,8 +149,8 @@ def _results_table(summaries: Sequence[Summary], threshold: float) -> str:
     how = (
         f"IQM: mean of the middle half of the seeds. AUC: mean score over the online steps that every method of the task covers ({spans or 'none'}), "
         f"by the trapezoid rule. Steps to {100 * threshold:g} %: the first of two consecutive evaluations at or above it; a mean with interval "
-        "only if every seed got there. Change at the switch: first online evaluation minus last offline one. Seeds as 4/5: one of five has no "
-        "final score. An interval may pass 0 or 1: it is not clipped."
+        "only if every seed got there, otherwise how many did. Switch: the change from offline to online, first online evaluation minus last offline one. Seeds as 4/5: one of five has no "
+        "finite final score. An interval may pass 0 or 1: it is not clipped."
     )
     return page.section("Results", page.table(header, rows, numbers=("seeds", "IQM"), group=True), page.paragraph(how, "note"))
 
@@ -184,7 +183,7 @@ def _remarks(results: Results, summaries: Sequence[Summary]) -> str:
     seeds = summary.seed_remarks(results)
     parts = [page.bullets(sentences)] if sentences else []
     if len(seeds):
-        header = ["task", "method", "seed", "diverged at", "scores not finite", "last online step", "of", "most physics blow-ups in a row"]
+        header = ["task", "method", "seed", "diverged at", "scores not finite", "last online step", "of", "physics blow-ups (largest count)"]
         rows = [
             [r.task, r.method, f"{r.seed}", r.diverged_at or "-", f"{r.not_finite}", f"{r.last_step:,}", f"{max(r.final_step, 0):,}", f"{r.blowups:,}"]
             for r in seeds.itertuples()

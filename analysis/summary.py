@@ -126,7 +126,7 @@ def paired(summaries: Sequence[Summary], reference: Method, metric: str = "final
 def seed_remarks(results: Results) -> pd.DataFrame:
     """Every seed that diverged, had a physics blow-up, a score that is no number, or an early end: nothing of it is left out silently.
 
-    Columns: task, method, seed, diverged_at (step, or ""), not_finite (evaluations), last_step, final_step, blowups (the largest in a row).
+    Columns: task, method, seed, diverged_at (step, or ""), not_finite (evaluations), last_step, final_step, blowups (the largest count among its rows).
     """
     keys = ["task", "method", "seed"]
     frame = results.frame
@@ -169,6 +169,9 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     if len({s.episodes for s in summaries}) > 1 or any(len(s.episodes) > 1 for s in summaries):
         counts = {s.label: " and ".join(map(str, s.episodes)) for s in summaries}
         out.append("the evaluations have different numbers of episodes (" + _listed(counts) + ").")
+    absent = [f"{_seeds(s.seeds[~np.isfinite(s.score)])} of {s.label}" for s in summaries if not np.isfinite(s.score).all()]
+    if absent:
+        out.append("no finite final score for seed " + ", ".join(absent) + "; means are over the others, which may flatter.")
     single = [s.label for s in summaries if s.seeds.size == 1]
     if single:
         out.append(f"one seed only for {', '.join(single)}: there is no interval, and nothing can be said about another seed.")

@@ -25,15 +25,6 @@ def show_interval(interval: Interval, digits: int = 2, sign: bool = False) -> st
     )  # fmt: skip
 
 
-def show_steps(summary: Summary) -> str:
-    """Steps to the threshold in the width of a terminal column: `12,000 [9,000, 15,000]`, `12,000 (4/5 seeds)` or `>20,000 (2/5 seeds)`."""
-    steps = summary.steps
-    if steps.interval is not None or steps.text == "-":
-        return steps.text
-    value = f"{steps.median:,.0f}" if np.isfinite(steps.median) else f">{steps.limit:,.0f}"
-    return f"{value} ({steps.reached}/{steps.n} seeds)"
-
-
 def text_table(results: Results, threshold: float = THRESHOLD) -> str:
     """The results for a terminal: one block per task, plain ASCII where the names are, at most about 110 columns."""
     blocks = []
@@ -41,8 +32,8 @@ def text_table(results: Results, threshold: float = THRESHOLD) -> str:
     for task in results.tasks:
         chosen = [summary for summary in summaries if summary.task == task]
         blocks.append("\n".join([f"{task}: {_final_step(chosen)}", *_aligned(*_text_columns(chosen, threshold))]))
-    notes = "means and 95 % t intervals over seeds; AUC: mean score over the online steps that all methods share; "
-    notes += f"\nsteps to {100 * threshold:g} %: the first of two consecutive evaluations at or above it, else > the last step"
+    notes = "means and 95 % t intervals over seeds; AUC: mean score over the online steps that all methods share;"
+    notes += f"\nsteps to {100 * threshold:g} %: the first of two consecutive evaluations at or above it (seeds that got there)"
     return "\n\n".join([*blocks, notes]) + "\n"
 
 
@@ -56,12 +47,12 @@ def _final_step(summaries: Sequence[Summary]) -> str:
 def _text_columns(summaries: Sequence[Summary], threshold: float) -> tuple[list[str], list[list[str]]]:
     success = any(summary.success_differs for summary in summaries)
     scored = any(np.isfinite(summary.success).any() for summary in summaries) and not success
-    header = ["method", "n", f"final {'success' if scored else 'score'} [95 %]", *(["success [95 %]"] if success else []), "AUC [95 %]"]
-    header.append(f"steps to {100 * threshold:g} %")
+    final = ["score [95 %]", "success [95 %]"] if success else ["final success [95 %]" if scored else "final score [95 %]"]
+    header = ["method", "n", *final, "AUC [95 %]", f"steps to {100 * threshold:g} %"]
     rows = []
     for s in summaries:
         extra = [show_interval(mean_interval(s.success))] if success else []
-        cells = [s.label, s.count, show_interval(mean_interval(s.score)), *extra, show_interval(mean_interval(s.area)), show_steps(s)]
+        cells = [s.label, s.count, show_interval(mean_interval(s.score)), *extra, show_interval(mean_interval(s.area)), s.steps.text]
         rows.append(cells)
     return header, rows
 
@@ -79,8 +70,8 @@ def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
 def table_rows(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the full table, as the report and the Markdown file show it."""
     success = any(summary.success_differs for summary in summaries)
-    header = ["task", "method", "seeds", "final score [95 %]", "IQM", *(["final success [95 %]"] if success else []), "AUC [95 %]"]
-    header += [f"steps to {100 * threshold:g} %", "change at the switch [95 %]"]
+    header = ["task", "method", "seeds", "final score [95 %]", "IQM", *(["success [95 %]"] if success else []), "AUC [95 %]"]
+    header += [f"steps to {100 * threshold:g} %", "switch [95 %]"]
     rows = []
     for s in summaries:
         row = [s.task, s.label, s.count, show_interval(mean_interval(s.score)), show_number(interquartile_mean(s.score))]
