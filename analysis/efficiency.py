@@ -133,8 +133,9 @@ class StepsSummary:
         if not self.n or not np.isfinite(self.limit):
             return "-"
         if self.interval is not None:
-            bounds = "" if np.isnan(self.interval.low) else f" [{self.interval.low:,.0f}, {self.interval.high:,.0f}]"
-            return f"{self.interval.mean:,.0f}{bounds}"
+            bounds = f"{self.interval.low:,.0f}, {self.interval.high:,.0f}"
+            bounds = "one seed" if self.n == 1 else "all equal" if self.interval.zero_width else bounds
+            return f"{self.interval.mean:,.0f} [{bounds}]"
         if np.isfinite(self.median):
             return f"median {self.median:,.0f} ({self.reached} of {self.n})"
         return f">{self.limit:,.0f} ({self.reached} of {self.n})"
@@ -159,7 +160,8 @@ def summarise_steps(curve: Curve, threshold: float) -> StepsSummary:
 def switch_drop(rows: pd.DataFrame, metric: str = "score") -> tuple[np.ndarray, np.ndarray]:
     """First evaluation after the online phase began minus the last offline one, per seed: (drops[S], seeds[S]); negative is a loss.
 
-    An online evaluation at environment step 0 is still the offline policy, so it is not the first one after. Seeds without both are left out.
+    An online evaluation at environment step 0 is still the offline policy, so it is not the first one after. A seed without both is
+    left out.
     """
     before = _last_offline(rows).set_index("seed")[metric]
     online = rows[(rows["phase"] == "online") & (rows["env_step"] > 0)]

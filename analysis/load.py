@@ -20,7 +20,7 @@ INTEGERS = ("seed", "env_step", "grad_step", "eval_episodes", "blowups")
 NUMBERS = ("wall_s", "score", "episode_return", "success", "episode_length")
 COLUMNS = (*TEXT, *INTEGERS, *NUMBERS, "diverged")
 PHASES = ("offline", "online")
-# The experiment is the one key a manifest must have. Of the others only those with an inside are checked, so that a broken one is named here.
+# The experiment is the one key a manifest must have. Of the others, those with an inside are checked, so that a broken one is named here.
 NESTED = {"versions": dict, "protocols": dict, "programs": list, "notes": list}
 
 
@@ -42,12 +42,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`manifest.json` of one run folder: `data` is what it says, read through `get`; an absent or null key is the default."""
+    """`manifest.json` of one run folder: `data` is what it says, read through `get`."""
 
     folder: Path
     data: dict[str, Any]
 
     def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default where it is absent or null."""
         value = self.data.get(key)
         return default if value is None else value
 
@@ -69,10 +70,12 @@ class Results:
 
     @property
     def labels(self) -> list[str]:
+        """The labels of `methods`, in their order."""
         return [method.label for method in self.methods]
 
     @property
     def tasks(self) -> list[str]:
+        """All tasks, by name."""
         return sorted(self.frame["task"].unique())
 
     def rows(self, task: str, label: str) -> pd.DataFrame:
@@ -84,7 +87,7 @@ class Results:
         return dict(list(self.frame.groupby(["task", "method"], sort=False)))
 
     def find(self, reference: str) -> Method:
-        """The method of this label, or else the first method of this agent. Raises ResultsError with the nearest labels if there is none."""
+        """The method of this label, or else the first method of this agent. Raises ResultsError with the nearest labels if none."""
         by_agent = [method for method in self.methods if method.agent == reference]
         if reference in self.catalogue or by_agent:
             return self.catalogue.get(reference) or by_agent[0]
@@ -147,42 +150,53 @@ def _read_folder(manifest: Manifest) -> pd.DataFrame:
     files = sorted(path for path in (manifest.folder / "results").glob("*.parquet") if not path.name.startswith("."))
     if not files:
         raise ResultsError(f"{manifest.folder}: no results yet (results/ holds no parquet file); expected at least one evaluation")
-    frame = pd.concat([_read_file(path) for path in files], ignore_index=True)
+    frame = _checked(pd.concat([_read_file(path) for path in files], ignore_index=True))
     if frame.empty:
-        raise ResultsError(f"{manifest.folder}: no results yet ({len(files)} parquet files without a row); expected at least one evaluation")
-    foreign = sorted(set(frame["experiment"]) - {manifest.data["experiment"]})
-    if foreign:
-        source = frame.loc[frame["experiment"] == foreign[0], "source"].iloc[0]
-        raise ResultsError(f"{source}: rows of experiment {foreign[0]!r}, expected {manifest.data['experiment']!r} as in manifest.json")
+        raise ResultsError(f"{manifest.folder}: no results yet ({len(files)} parquet files, no row); expected at least one evaluation")
+    expected = manifest.data["experiment"]
+    _refuse(frame, frame["experiment"] != expected, "experiment", f"expected {expected!r} as in manifest.json")
     return frame
 
 
 def _read_file(path: Path) -> pd.DataFrame:
     try:
-        frame = pq.read_table(path).to_pandas()
+        with pq.ParquetFile(path) as file:
+            frame = file.read().to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise ResultsError(f"{path}: cannot be read, half-written or not parquet ({_line(error)}); delete it or run the sweep again") from None
+        reason = f"cannot be read, half-written or not parquet ({_line(error)})"
+        raise ResultsError(f"{path}: {reason}; delete it or run the sweep again") from None
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ResultsError(f"{path}: missing column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+    return frame.assign(source=str(path))
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every column of the kind it should be; done once for all files of a folder, of which there may be thousands."""
     for name in (*INTEGERS, *NUMBERS):
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            raise ResultsError(f"{path}: column {name!r} holds {frame[name].dtype}, expected numbers")
-    for name in INTEGERS:
-        if frame[name].isna().any() or (frame[name] % 1 != 0).any():
-            raise ResultsError(f"{path}: column {name!r} has values that are no whole numbers, expected integers without gaps")
-        frame[name] = frame[name].astype(np.int64)
+        values = pd.to_numeric(frame[name], errors="coerce")
+        _refuse(frame, values.isna() & frame[name].notna(), name, "expected a number")
+        if name in INTEGERS:
+            _refuse(frame, values.isna() | (values % 1 != 0), name, "expected a whole number")
+        frame[name] = values.astype(np.int64 if name in INTEGERS else np.float64)
     frame["variant"] = frame["variant"].astype(object).where(frame["variant"].notna(), "")
     for name in TEXT:
-        if frame[name].isna().any():
-            raise ResultsError(f"{path}: column {name!r} has empty cells, expected a name in every row")
-        frame[name] = frame[name].map(_clean).astype(object)
-    unknown = sorted(set(frame["phase"]) - set(PHASES))
-    if unknown:
-        raise ResultsError(f"{path}: phase {unknown[0]!r}, expected 'offline' or 'online'")
+        _refuse(frame, frame[name].isna(), name, "expected a name")
+        frame[name] = frame[name].map({value: _clean(value) for value in frame[name].unique()}).astype(object)
+    _refuse(frame, ~frame["phase"].isin(PHASES), "phase", "expected 'offline' or 'online'")
     frame["diverged"] = frame["diverged"].astype(object).where(frame["diverged"].notna(), False).astype(bool)
-    frame["source"] = str(path)
     return frame
+
+
+def _refuse(frame: pd.DataFrame, bad: pd.Series, name: str, expected: str) -> None:
+    """Raise ResultsError for the first row that is bad, by file, row of that file and column."""
+    if bad.any():
+        at = int(np.argmax(bad))
+        source = frame["source"].iloc[at]
+        row = int((frame["source"].iloc[:at] == source).sum())
+        value = frame[name].iloc[at]
+        shown = repr(value.item() if isinstance(value, np.generic) else value)[:60]
+        raise ResultsError(f"{source}: row {row}, column {name!r} holds {shown}; {expected}")
 
 
 def _unique_rows(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, int]:

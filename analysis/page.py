@@ -1,4 +1,4 @@
-"""The pieces of the HTML page: everything that comes from a file is escaped here. No network, no script; light and dark, phone and paper."""
+"""The pieces of the HTML page: what comes from a file is escaped here. No network, no script; light and dark, phone and paper."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,8 @@ STYLE = """
 :root { --page: #ffffff; --ink: #1b1f24; --muted: #5d6771; --grid: #e3e6e9; --shade: #f4f5f6; --accent: #0072b2;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color-scheme: light dark; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126; --accent: #56b4e9; }
+  :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126;
+    --accent: #56b4e9; }
   figure svg { filter: brightness(1.3); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 var(--font); -webkit-text-size-adjust: 100%; }
@@ -17,7 +18,8 @@ h2 { font-size: 1.2rem; margin: 2.6rem 0 0.7rem; padding-bottom: 0.3rem; border-
 h3 { font-size: 1rem; margin: 1.4rem 0 0.4rem; overflow-wrap: anywhere; }
 p { margin: 0.5rem 0; max-width: 48rem; }
 .meta, .note, figcaption { color: var(--muted); font-size: 0.875rem; }
-.verdict { border-left: 3px solid var(--accent); background: var(--shade); padding: 0.7rem 1rem; margin: 0.8rem 0; border-radius: 0 6px 6px 0; }
+.verdict { border-left: 3px solid var(--accent); background: var(--shade); padding: 0.7rem 1rem; margin: 0.8rem 0;
+  border-radius: 0 6px 6px 0; }
 .verdict h3 { margin: 0 0 0.2rem; }
 .verdict p { margin: 0.25rem 0; max-width: none; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.6rem 2rem; }
@@ -26,7 +28,8 @@ figure svg { display: block; width: 100%; height: auto; }
 figcaption { margin-top: 0.3rem; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid); vertical-align: top; }
+th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid);
+  vertical-align: top; }
 th { color: var(--muted); font-weight: 600; }
 tr.group td { font-weight: 600; padding-top: 0.9rem; }
 td.number, th.number { text-align: right; }
@@ -38,8 +41,9 @@ summary { cursor: pointer; overflow-wrap: anywhere; }
 @media print {
   :root { --ink: #000000; --muted: #444444; --grid: #cccccc; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; }
-  figure, .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; } table { font-size: 8pt; }
-  th, td { white-space: normal; } pre { white-space: pre-wrap; }
+  figure, .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; }
+  .figures { grid-template-columns: 1fr 1fr; } table { font-size: 7pt; } td:first-child { white-space: normal; }
+  pre { white-space: pre-wrap; }
 }
 """
 
@@ -54,7 +58,9 @@ def document(title: str, body: Iterable[str]) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n" + "\n".join(body) + "\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -74,8 +80,8 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = (), group: bool = False) -> str:
-    """A table that scrolls sideways on a narrow screen. `numbers`: the columns set flush right. `group`: the first column, where it changes,
-    becomes a row of its own (the task)."""
+    """A table that scrolls sideways on a narrow screen. `numbers`: the columns set flush right. `group`: where the first column (the
+    task) changes, its value becomes a row of its own."""
     kinds = [' class="number"' if name in numbers else "" for name in header]
     shown = slice(1, None) if group else slice(None)
     head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in list(zip(header, kinds, strict=True))[shown])
@@ -84,7 +90,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequ
         if group and row[0] != last:
             last = row[0]
             lines.append(f'<tr class="group"><td colspan="{len(header) - 1}">{escape(last)}</td></tr>')
-        lines.append("<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in list(zip(row, kinds, strict=True))[shown]) + "</tr>")
+        lines.append(
+            "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in list(zip(row, kinds, strict=True))[shown]) + "</tr>"
+        )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>"
 
 

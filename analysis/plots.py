@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from analysis import efficiency
 from analysis.load import Method, Results
 from analysis.summary import Paired, Summary
+from analysis.tables import shorten
 
 # Okabe and Ito's palette and two of Tol's colours: told apart with every common colour blindness. An agent has one colour in every figure.
 COLOURS = {
@@ -27,15 +28,16 @@ SPARE = ("#D55E00", "#44AA99", "#AA4499", "#999933", "#882255", "#56B4E9", "#117
 DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (5, 1.4, 1.4, 1.4)))
 INK, MUTED, GRID, SHADE = "#1b1f24", "#66707a", "#e3e6e9", "#f4f5f6"
 STYLE = {
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.titlesize": 10, "axes.labelsize": 8.5,
-    "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlepad": 8, "legend.fontsize": 8, "legend.frameon": False,
-    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.titlecolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.labelsize": 8.5, "legend.fontsize": 8,
+    "legend.frameon": False, "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED,
     "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.linewidth": 0.7, "xtick.major.width": 0.7, "ytick.major.width": 0.7,
     "xtick.major.size": 3, "ytick.major.size": 0, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "axes.grid": True, "axes.grid.axis": "y", "grid.color": GRID, "grid.linewidth": 0.7, "axes.axisbelow": True, "lines.linewidth": 1.7,
-    "lines.solid_capstyle": "round", "pdf.fonttype": 42, "svg.fonttype": "none", "figure.facecolor": "white", "savefig.facecolor": "white",
+    "lines.solid_capstyle": "round", "pdf.fonttype": 42, "svg.fonttype": "none", "figure.facecolor": "white",
+    "savefig.facecolor": "white", "figure.constrained_layout.h_pad": 0.06,
     "text.parse_math": False,  # names come from files: a lone $ is no formula
 }  # fmt: skip
+LABEL_WIDTH = 40  # characters
 OFFLINE_SHARE = 0.25  # of the online width, for the offline phase
 
 
@@ -61,6 +63,20 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _laid_out(figure: Figure) -> Figure:
+    """Fix the layout now: it would be computed anew for each of the three files made of a figure."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _head(axes: Axes, title: str, note: str) -> None:
+    """Title and note flush with the figure, not with the axes: long method names push those to the right."""
+    place = {"xycoords": ("figure fraction", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(note, (0.012, 1), (0, 4), fontsize=7, color=MUTED, **place)
+    axes.annotate(shorten(title, 60), (0.012, 1), (0, 16), fontsize=10, fontweight="bold", **place)
+
+
 def learning_curves(results: Results, summaries: Sequence[Summary], metric: str = "score", name: str = "score") -> Figure:
     """Mean over seeds of one task's methods against online environment steps, with 95 % t bands; the offline phase, where it was evaluated
     on the way, is drawn left of 0 over its gradient steps.
@@ -68,8 +84,8 @@ def learning_curves(results: Results, summaries: Sequence[Summary], metric: str 
     `summaries`: the methods to draw, all of one task. `name`: the metric's name on the axis.
     """
     with matplotlib.rc_context(STYLE):
-        columns = 1 if max(len(s.label) for s in summaries) > 34 else 2 if max(len(s.label) for s in summaries) > 14 else 4
-        columns = min(columns, len(summaries))
+        longest = min(max(len(summary.label) for summary in summaries), LABEL_WIDTH)
+        columns = min(1 if longest > 30 else 2 if longest > 14 else 4, len(summaries))
         figure = _figure(4.8, 3.1 + 0.17 * -(-len(summaries) // columns))
         axes = figure.add_subplot()
         styles = colours(results.methods)
@@ -79,13 +95,15 @@ def learning_curves(results: Results, summaries: Sequence[Summary], metric: str 
         span.decorate(axes)
         low, high = axes.dataLim.intervaly
         axes.set_ylim(min(-0.03, low), max(1.03, high))
-        axes.set(ylabel=name, title=summaries[0].task)
-        handles = [Line2D([], [], color=styles[s.label][0], linestyle=styles[s.label][1], label=s.label) for s in summaries]
+        axes.set_ylabel(name)
+        handles = [_handle(s.label, *styles[s.label]) for s in summaries]
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.2, columnspacing=1.4, labelspacing=0.35)
-        axes.annotate(caption(summaries), (0, 1), (0, 3), "axes fraction", textcoords="offset points", fontsize=7, color=MUTED)
-        axes.title.set_position((0, 1))
-        axes.set_title(summaries[0].task, pad=16)
-        return figure
+        _head(axes, summaries[0].task, caption(summaries))
+        return _laid_out(figure)
+
+
+def _handle(label: str, colour: str, dashes) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=dashes, label=shorten(label, LABEL_WIDTH))
 
 
 def caption(summaries: Sequence[Summary]) -> str:
@@ -115,18 +133,22 @@ class _Axis:
         return (steps - steps[-1]) * self.scale if self.online_end else steps
 
     def decorate(self, axes: Axes) -> None:
+        """Ticks, limits, names of the two phases and the mark where one becomes the other."""
         if not self.online_end:
             axes.set_xlabel("gradient steps (offline phase)")
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
             return
         left = -self.offline_end * self.scale if self.strip else 0.0
-        ticks = [tick for tick in MaxNLocator(5).tick_values(0, self.online_end) if 0 <= tick <= self.online_end * 1.001]
+        round_steps = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.online_end)
+        ticks = [tick for tick in round_steps if 0 <= tick <= self.online_end * 1.001]
         labels = [_thousands(tick) for tick in ticks]
         if self.strip:
             ticks, labels = [left, *ticks], [f"\N{MINUS SIGN}{_thousands(self.offline_end)}", *labels]
         axes.set_xticks(ticks, labels)
         axes.set_xlim(left * 1.02 - 0.01 * self.online_end, self.online_end * 1.02)
-        below = dict(xycoords=axes.get_xaxis_transform(), xytext=(0, -17), textcoords="offset points", ha="center", va="top", linespacing=1.25)
+        below = dict(
+            xycoords=axes.get_xaxis_transform(), xytext=(0, -17), textcoords="offset points", ha="center", va="top", linespacing=1.25
+        )
         axes.annotate("online\nenvironment steps", (self.online_end / 2, 0), **below)
         if self.switches:
             axes.axvline(0, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
@@ -166,22 +188,21 @@ def paired_plot(results: Results, pairs: Sequence[Paired]) -> Figure:
         styles = colours(results.methods)
         for y, pair in enumerate(reversed(pairs)):
             colour = styles[pair.other.label][0]
-            axes.plot(pair.differences, np.full(pair.differences.size, y - 0.2), "o", color=colour, alpha=0.45, markersize=3, markeredgewidth=0)
+            below = np.full(pair.differences.size, y - 0.2)
+            axes.plot(pair.differences, below, "o", color=colour, alpha=0.45, markersize=3, markeredgewidth=0)
             interval = pair.interval
             if interval.n > 1:
                 axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2)
             axes.plot(interval.mean, y, "o", color=colour, markersize=6, markeredgecolor="white", markeredgewidth=1)
         axes.axvline(0, color=INK, linewidth=0.9, zorder=1.5)
-        axes.set_yticks(range(len(pairs)), [pair.other.label for pair in reversed(pairs)])
+        axes.set_yticks(range(len(pairs)), [shorten(pair.other.label, LABEL_WIDTH) for pair in reversed(pairs)])
         axes.set_ylim(-0.6, len(pairs) - 0.4)
         low, high = axes.dataLim.intervalx
         low, high = min(low, -0.05), max(high, 0.05)
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-        axes.set_xlabel(f"{pairs[0].metric}: {pairs[0].reference.label} minus the other method")
-        axes.set_title(pairs[0].task, pad=16)
-        note = "bar: 95 % t interval of the paired difference; small dots: seeds"
-        axes.annotate(note, (0, 1), (0, 3), "axes fraction", textcoords="offset points", fontsize=7, color=MUTED)
-        return figure
+        axes.set_xlabel(f"{pairs[0].metric}: {shorten(pairs[0].reference.label, LABEL_WIDTH)} minus the other method")
+        _head(axes, pairs[0].task, "bar: 95 % t interval of the paired difference; small dots: seeds")
+        return _laid_out(figure)
 
 
 def _thousands(value: float) -> str:
@@ -200,8 +221,8 @@ def save(figure: Figure, stem: Path) -> None:
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """The figure as an <svg> element for a page: its greys follow the page (CSS variables --ink, --muted, --grid, --shade, --page), its text is
-    text, and its ids, made from `name`, are its own. `description`: what a screen reader says, already escaped for HTML."""
+    """The figure as an <svg> element for a page: its greys follow the page (CSS variables --ink, --muted, --grid, --shade, --page), its
+    text is text, and its ids, salted with `name`, are its own. `description`: what a screen reader says, already escaped for HTML."""
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -210,7 +231,7 @@ def inline_svg(figure: Figure, name: str, description: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for grey, variable in ((INK, "ink"), (MUTED, "muted"), (GRID, "grid"), (SHADE, "shade"), ("#ffffff", "page")):
         svg = svg.replace(f": {grey}", f": var(--{variable})")
-    svg = re.sub(r'\bid="([A-Za-z]+_\d+)"', rf'id="{name}-\1"', svg)  # matplotlib numbers groups anew in every figure
+    svg = re.sub(r' id="[\w.]*_\d+"', "", svg)  # names of groups, which nothing refers to and every figure repeats
     svg = re.sub(r"font: ([^;\"]*?)'DejaVu Sans'[^;\"]*", r"font: \1var(--font)", svg)
     size = re.search(r'viewBox="([^"]*)"', svg).group(1)
     return f'<svg role="img" aria-label="{description}" viewBox="{size}">' + svg[svg.index(">") + 1 :]

@@ -41,7 +41,9 @@ def write_report(
         _write(folder / "table.csv", tables.csv_table(summaries, threshold))
         _write(folder / "report.html", _page(results, summaries, anchor, threshold, curves, gaps))
     except OSError as error:
-        raise ResultsError(f"{folder}: the report cannot be written ({error.strerror or error}); expected a folder with free space") from None
+        raise ResultsError(
+            f"{folder}: the report cannot be written ({error.strerror or error}); expected a folder with free space"
+        ) from None
     return folder / "report.html"
 
 
@@ -57,13 +59,12 @@ def _figures(results: Results, summaries: Sequence[Summary], anchor: Method, fol
     from analysis import plots  # matplotlib takes a second to import, and the terminal table does without it
 
     curves, gaps, names = [], [], _file_names(results.tasks)
-    success = any(s.success_differs for s in summaries)
     for task, name in names.items():
         chosen = [s for s in summaries if s.task == task]
-        metrics = [("score", "score")] + ([("success", "success")] if any(s.success_differs for s in chosen) else [])
-        for metric, label in metrics if success else [("score", _score_name(chosen))]:
+        both = any(s.success_differs for s in chosen)
+        for metric, label in [("score", "score"), ("success", "success")] if both else [("score", _score_name(chosen))]:
             drawn = plots.learning_curves(results, chosen, metric, label)
-            stem = name if metric == "score" else f"{name}-{metric}"
+            stem = name if metric == "score" else f"{name}.{metric}"
             plots.save(drawn, folder / f"curve-{stem}")
             about = page.escape(f"Learning curves on {task}, {label}: {plots.caption(chosen)}")
             curves.append(page.figure(plots.inline_svg(drawn, f"curve-{stem}", about), _curve_caption(label, chosen)))
@@ -136,8 +137,8 @@ def _verdict(summaries: Sequence[Summary], anchor: Method) -> str:
         for task, sentences in tables.verdict(summaries, anchor)
     ]
     how = (
-        "Final score: the last evaluation. Brackets: 95 % t intervals over seeds; differences are taken seed by seed, on the same evaluation "
-        "episodes. Separable: that interval leaves out 0. The intervals are not widened for the number of comparisons made."
+        "Final score: the last evaluation. Brackets: 95 % t intervals over seeds; differences are taken seed by seed, on the same "
+        "evaluation episodes. Separable: that interval leaves out 0. The intervals are not widened for the number of comparisons made."
     )
     return page.section("Verdict", *cards, page.paragraph(how, "note"))
 
@@ -147,10 +148,11 @@ def _results_table(summaries: Sequence[Summary], threshold: float) -> str:
     windows = {s.task: s.window for s in summaries if np.isfinite(s.window).all()}
     spans = "; ".join(f"{task}: {low:,.0f} to {high:,.0f}" for task, (low, high) in windows.items())
     how = (
-        f"IQM: mean of the middle half of the seeds. AUC: mean score over the online steps that every method of the task covers ({spans or 'none'}), "
-        f"by the trapezoid rule. Steps to {100 * threshold:g} %: the first of two consecutive evaluations at or above it; a mean with interval "
-        "only if every seed got there, otherwise how many did. Switch: the change from offline to online, first online evaluation minus last offline one. Seeds as 4/5: one of five has no "
-        "finite final score. An interval may pass 0 or 1: it is not clipped."
+        "IQM: mean of the middle half of the seeds. AUC: mean score over the online steps that every method of the task covers "
+        f"({spans or 'none'}), by the trapezoid rule. Steps to {100 * threshold:g} %: the first of two consecutive evaluations at or above "
+        "it; a mean with interval only if every seed got there, otherwise how many did. Switch: the change from offline to online, first "
+        "online evaluation minus last offline one. Seeds as 4/5: one of five has no finite final score. No interval is clipped: one may "
+        "pass 0 or 1."
     )
     return page.section("Results", page.table(header, rows, numbers=("seeds", "IQM"), group=True), page.paragraph(how, "note"))
 
@@ -183,9 +185,27 @@ def _remarks(results: Results, summaries: Sequence[Summary]) -> str:
     seeds = summary.seed_remarks(results)
     parts = [page.bullets(sentences)] if sentences else []
     if len(seeds):
-        header = ["task", "method", "seed", "diverged at", "scores not finite", "last online step", "of", "physics blow-ups (largest count)"]
+        header = [
+            "task",
+            "method",
+            "seed",
+            "diverged at",
+            "scores not finite",
+            "last online step",
+            "of",
+            "physics blow-ups (largest count)",
+        ]
         rows = [
-            [r.task, r.method, f"{r.seed}", r.diverged_at or "-", f"{r.not_finite}", f"{r.last_step:,}", f"{max(r.final_step, 0):,}", f"{r.blowups:,}"]
+            [
+                r.task,
+                r.method,
+                f"{r.seed}",
+                r.diverged_at or "-",
+                f"{r.not_finite}",
+                f"{r.last_step:,}",
+                f"{max(r.final_step, 0):,}",
+                f"{r.blowups:,}",
+            ]
             for r in seeds.itertuples()
         ]
         parts.append(page.table(header, rows, numbers=header[4:], group=True))
@@ -239,7 +259,7 @@ def protocol_differences(results: Results) -> tuple[list[str], list[list[str]]]:
 
 
 def _protocol_key(key: str, results: Results) -> tuple[str, str]:
-    """"task/agent/variant" -> (task, "agent (variant)"); a task of these results is recognised whole, since its name may hold a slash."""
+    """ "task/agent/variant" -> (task, "agent (variant)"); a task of these results is recognised whole, since its name may hold a slash."""
     task = next((task for task in sorted(results.tasks, key=len, reverse=True) if key.startswith(task + "/")), key.partition("/")[0])
     agent, _, variant = key[len(task) + 1 :].partition("/")
     return task, agent + (f" ({variant})" if variant else "")
@@ -252,7 +272,9 @@ def _value(value: object) -> str:
 def _protocols(results: Results) -> str:
     title = "Protocol differences between methods"
     if not any(manifest.get("protocols") for manifest in results.manifests):
-        return page.section(title, page.paragraph("The manifest lists no protocols, so whether the methods ran under equal ones is not known."))
+        return page.section(
+            title, page.paragraph("The manifest lists no protocols, so whether the methods ran under equal ones is not known.")
+        )
     header, rows = protocol_differences(results)
     if not rows:
         return page.section(title, page.paragraph("None: every method of a task ran under the same protocol."))

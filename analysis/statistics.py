@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence limits; floats, or arrays of one shape. `low` and `high` are NaN where fewer than two seeds have a value."""
+    """A mean and its confidence limits; floats, or arrays of one shape. `low` and `high` are NaN with fewer than two seeds."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -71,7 +71,9 @@ def interquartile_mean(values: ArrayLike, axis: int = 0) -> np.ndarray:
     return total / np.where(n[..., 0] > 0, 0.5 * n[..., 0], np.nan)
 
 
-def differences(reference: ArrayLike, reference_seeds: ArrayLike, other: ArrayLike, other_seeds: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def differences(
+    reference: ArrayLike, reference_seeds: ArrayLike, other: ArrayLike, other_seeds: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Reference minus other, seed by seed, over the seeds that both have a value for: (differences[S], seeds[S])."""
     seeds, left, right = np.intersect1d(reference_seeds, other_seeds, assume_unique=True, return_indices=True)
     gap = np.asarray(reference, dtype=np.float64)[left] - np.asarray(other, dtype=np.float64)[right]

@@ -32,6 +32,7 @@ class Summary:
 
     @property
     def label(self) -> str:
+        """The method's label."""
         return self.method.label
 
     @property
@@ -59,7 +60,7 @@ class Paired:
 
     @property
     def separable(self) -> bool:
-        """Whether the paired 95 % interval excludes 0. Where all seeds give one difference the interval is that point: see `interval.note`."""
+        """Whether the paired 95 % interval excludes 0. Where all seeds differ equally, it is a point: see `interval.note`."""
         return bool(self.interval.n > 1 and self.interval.excludes_zero)
 
 
@@ -126,7 +127,8 @@ def paired(summaries: Sequence[Summary], reference: Method, metric: str = "final
 def seed_remarks(results: Results) -> pd.DataFrame:
     """Every seed that diverged, had a physics blow-up, a score that is no number, or an early end: nothing of it is left out silently.
 
-    Columns: task, method, seed, diverged_at (step, or ""), not_finite (evaluations), last_step, final_step, blowups (the largest count among its rows).
+    Columns: task, method, seed, diverged_at (step, or ""), not_finite (evaluations), last_step, final_step,
+    blowups (the largest count among its rows).
     """
     keys = ["task", "method", "seed"]
     frame = results.frame

@@ -60,11 +60,19 @@ def _text_columns(summaries: Sequence[Summary], threshold: float) -> tuple[list[
 def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
     rest = [max(len(row[i]) for row in [header, *rows]) for i in range(1, len(header))]
     room = max(16, WIDTH - sum(rest) - 2 * len(rest))
-    names = [row[0] if len(row[0]) <= room else row[0][: room - 2] + ".." for row in [header, *rows]]
+    names = [shorten(row[0], room) for row in [header, *rows]]
     widths = [max(map(len, names)), *rest]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip([name, *row[1:]], widths, strict=True)).rstrip()
              for name, row in zip(names, [header, *rows], strict=True)]  # fmt: skip
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def shorten(label: str, width: int) -> str:
+    """At most `width` characters, cut in the middle: the agent stands first and the cell's value last."""
+    if len(label) <= width:
+        return label
+    tail = (width - 2) // 3
+    return f"{label[: width - 2 - tail]}..{label[-tail:]}"
 
 
 def table_rows(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> tuple[list[str], list[list[str]]]:
@@ -98,14 +106,21 @@ def csv_table(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str
     for s in summaries:
         record = {"task": s.task, "method": s.label, "agent": s.method.agent, "variant": s.method.variant, "seeds": s.seeds.size}
         record |= {"final_phase": s.final_phase, "final_step": s.final_step, "score_iqm": float(interquartile_mean(s.score))}
-        parts = {"score": mean_interval(s.score), "success": mean_interval(s.success), "auc": mean_interval(s.area), "switch_change": s.drop}
+        parts = {
+            "score": mean_interval(s.score),
+            "success": mean_interval(s.success),
+            "auc": mean_interval(s.area),
+            "switch_change": s.drop,
+        }
         for name, interval in parts.items():
             record |= {f"{name}_mean": interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_n": interval.n}
         steps = s.steps
         record |= {"auc_from": s.window[0], "auc_to": s.window[1], "threshold": threshold, "threshold_reached": steps.reached}
         reached = steps.interval or Interval(*[np.array(np.nan)] * 3, np.array(0))
         record |= {"steps_median": steps.median, "steps_mean": reached.mean, "steps_low": reached.low, "steps_high": reached.high}
-        records.append({key: "" if isinstance(v, float | np.ndarray | np.floating) and not np.isfinite(v) else v for key, v in record.items()})
+        records.append(
+            {key: "" if isinstance(v, float | np.ndarray | np.floating) and not np.isfinite(v) else v for key, v in record.items()}
+        )
     out = io.StringIO()
     writer = csv.DictWriter(out, records[0], lineterminator="\n")
     writer.writeheader()

@@ -84,7 +84,8 @@ def test_steps_when_most_or_few_got_there():
     assert most.interval is None and most.text == "median 100 (2 of 3)"
     assert efficiency.summarise_steps(online(there, never), 0.8).text == ">200 (1 of 2)"
     assert efficiency.summarise_steps(online(never, never), 0.8).text == ">200 (0 of 2)"
-    assert efficiency.summarise_steps(online(there), 0.8).text == "100"
+    assert efficiency.summarise_steps(online(there), 0.8).text == "100 [one seed]"
+    assert efficiency.summarise_steps(online(there, there), 0.8).text == "100 [all equal]"
 
 
 def test_the_drop_is_the_first_online_evaluation_minus_the_last_offline_one():

@@ -55,7 +55,9 @@ def test_cells_are_named_where_they_differ(tmp_path):
 
 
 def test_a_cell_that_only_differs_between_tasks_is_no_method(tmp_path):
-    rows = [row for task, alpha in (("maze", 10.0), ("door", 300.0)) for row in curve([0.1], task=task, agent="fql", **{"fql.alpha": alpha})]
+    rows = [
+        row for task, alpha in (("maze", 10.0), ("door", 300.0)) for row in curve([0.1], task=task, agent="fql", **{"fql.alpha": alpha})
+    ]
     assert load(write_run(tmp_path / "run", rows)).labels == ["fql"]
 
 
@@ -132,12 +134,12 @@ def test_a_half_written_file_is_named(run):
 
 @pytest.mark.parametrize("change, part", [
     (lambda frame: frame.drop(columns=["score", "diverged"]), "missing column score, diverged"),
-    (lambda frame: frame.assign(score="high"), "'score' holds"),
-    (lambda frame: frame.assign(seed=0.5), "'seed' has values that are no whole numbers"),
+    (lambda frame: frame.assign(score="high"), "column 'score' holds 'high'; expected a number"),
+    (lambda frame: frame.assign(seed=0.5), "column 'seed' holds 0.5; expected a whole number"),
     (lambda frame: frame.assign(env_step=np.nan), "'env_step'"),
-    (lambda frame: frame.assign(phase="warm-up"), "phase 'warm-up', expected 'offline' or 'online'"),
-    (lambda frame: frame.assign(task=None), "'task' has empty cells"),
-    (lambda frame: frame.assign(experiment="other"), "rows of experiment 'other', expected 'trial'"),
+    (lambda frame: frame.assign(phase="warm-up"), "column 'phase' holds 'warm-up'; expected 'offline' or 'online'"),
+    (lambda frame: frame.assign(task=None), "column 'task' holds None; expected a name"),
+    (lambda frame: frame.assign(experiment="other"), "column 'experiment' holds 'other'; expected 'trial'"),
 ])  # fmt: skip
 def test_bad_columns_are_named(tmp_path, change, part):
     folder = write_run(tmp_path / "run", curve([0.1]))

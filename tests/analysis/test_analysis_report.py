@@ -9,9 +9,15 @@ import pandas as pd
 import pytest
 from synthetic_runs import comparison, curve, evaluation, write_run
 
-from analysis import ResultsError, summary, tables
+from analysis import ResultsError, plots, summary, tables
 from analysis.load import load
 from analysis.report import protocol_differences, text_table, write_report
+
+
+@pytest.fixture(autouse=True)
+def no_figure_files(monkeypatch):
+    """The page holds its own drawings; the files beside it are the business of test_analysis_figures."""
+    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
 
 
 class Page(HTMLParser):
@@ -55,15 +61,6 @@ def sentences(results, reference: str = "expo") -> str:
     return " ".join(text for _, lines in tables.verdict(summary.summarise(results), results.find(reference)) for text in lines)
 
 
-def test_the_files_of_a_report(run):
-    path = write_report([run])
-    assert path == run / "report.html"
-    made = {str(item.relative_to(run)) for item in run.rglob("*") if item.is_file()} - {"manifest.json"}
-    figures = {f"figures/{kind}-{task}.{ending}" for kind in ("curve", "paired") for task in ("door", "maze") for ending in ("png", "pdf")}
-    assert made - {f"results/{i:04d}.parquet" for i in range(3)} == figures | {"report.html", "table.md", "table.csv"}
-    assert all((run / name).read_bytes()[:4] == (b"\x89PNG" if name.endswith("png") else b"%PDF") for name in figures)
-
-
 def test_the_page_is_well_formed_and_stands_alone(run):
     page, _ = read(write_report(run))
     assert all(target.startswith("#") for target in page.loads)
@@ -73,12 +70,6 @@ def test_the_page_is_well_formed_and_stands_alone(run):
     assert set(re.findall(r"url\((.)", source)) <= {"#"} and "@import" not in source
     assert set(re.findall(r"url\(#([^)]*)\)", source)) <= set(page.ids)
     assert "script" not in page.tags and page.tags.count("svg") == 4
-
-
-def test_the_same_results_give_the_same_report(run, tmp_path):
-    first, second = (write_report(run, out=tmp_path / name).read_bytes() for name in "ab")
-    assert first == second
-    assert (tmp_path / "a/figures/curve-maze.png").read_bytes() == (tmp_path / "b/figures/curve-maze.png").read_bytes()
 
 
 def test_the_verdict_comes_first_and_is_of_the_numbers(run):
@@ -91,7 +82,9 @@ def test_the_verdict_comes_first_and_is_of_the_numbers(run):
 
 def test_a_difference_that_is_separable_and_one_that_is_not(tmp_path):
     finals = {"expo": [0.9, 0.8, 1.0], "idql": [0.5, 0.45, 0.55], "rlpd": [0.2, 1.0, 0.9]}
-    rows = [row for agent, scores in finals.items() for seed, score in enumerate(scores) for row in curve([0.0, score], agent=agent, seed=seed)]
+    rows = [
+        row for agent, scores in finals.items() for seed, score in enumerate(scores) for row in curve([0.0, score], agent=agent, seed=seed)
+    ]
     results = load(write_run(tmp_path / "run", rows))
     by_label = {s.label: s for s in summary.summarise(results)}
     assert summary.compare(by_label["expo"], by_label["idql"]).separable
@@ -173,15 +166,7 @@ def test_names_from_files_are_escaped(tmp_path):
     path = write_report(run)
     page, text = read(path)
     assert "script" not in page.tags and "b" not in page.tags and evil in text
-    assert sorted(p.parent.name for p in run.rglob("*.png")) == ["figures"] * 2
     assert "\\|" in (run / "table.md").read_text()
-
-
-def test_tasks_whose_names_fall_together_get_figures_each(tmp_path):
-    rows = [row for task in ("a b", "a/b", "A-b") for row in curve([0.0, 0.5], task=task)]
-    run = write_run(tmp_path / "run", rows)
-    write_report(run)
-    assert len(list((run / "figures").glob("*.png"))) == 3
 
 
 def test_manifest_facts_are_shown(tmp_path):
@@ -211,7 +196,7 @@ def test_success_is_shown_beside_a_score_that_differs(tmp_path):
     rows = [row | {"success": 1.0} for seed in range(3) for row in curve([0.1, 0.6 + 0.1 * seed], seed=seed)]
     run = write_run(tmp_path / "run", rows)
     write_report(run)
-    assert (run / "figures" / "curve-maze-success.png").is_file()
+    assert (run / "report.html").read_text().count("<svg") == 2
     assert "0.70 [0.45, 0.95]  1.00 [all equal]" in text_table(load(run))
 
 
@@ -219,7 +204,7 @@ def test_the_terminal_table(run):
     lines = text_table(load(run)).splitlines()
     assert lines[0] == "door: final = at 400 environment steps or 1,000 offline gradient steps, 10 episodes per evaluation"
     assert lines[1].split() == "method n final success [95 %] AUC [95 %] steps to 80 %".split()
-    assert lines[3].split() == "expo 3 0.95 [0.83, 1.07] 0.63 [0.59, 0.66] 300 [all equal]".split()
+    assert lines[3].split() == "expo 3 0.95 [0.83, 1.07] 0.61 [0.56, 0.65] 300 [all equal]".split()
     assert max(map(len, lines)) <= 110 and text_table(load(run)).isascii()
 
 
@@ -245,7 +230,9 @@ def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
 
 
 def test_offline_only_results(tmp_path):
-    rows = [evaluation(phase="offline", grad_step=s, score=0.1 * k * (seed + 1), seed=seed) for k, s in enumerate((0, 500)) for seed in (0, 1)]
+    rows = [
+        evaluation(phase="offline", grad_step=s, score=0.1 * k * (seed + 1), seed=seed) for k, s in enumerate((0, 500)) for seed in (0, 1)
+    ]
     _, text = read(write_report(write_run(tmp_path / "run", rows)))
     assert "0.15" in text and "gradient steps (offline phase)" in text
 
