@@ -38,6 +38,9 @@ li { margin: 0.2rem 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--shade); padding: 0.7rem 0.9rem; border-radius: 6px; font-size: 0.8rem; line-height: 1.45; }
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
+@media (max-width: 40rem) {
+  td:first-child { white-space: normal; min-width: 6rem; position: sticky; left: 0; background: var(--page); }
+}
 @media print {
   :root { --ink: #000000; --muted: #444444; --grid: #cccccc; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; }
