@@ -22,13 +22,14 @@ def read(path: Path, max_episode_length: int | None = None) -> OfflineDataset:
     The next observation is 'next_observations' where the file has it. Otherwise it is the following row of the same episode, and the last
     row of an episode has none: a terminal row is kept with its own observation in that place (it is never bootstrapped), a timeout row
     is dropped and the row before it is truncated. Episodes end at 'terminals' and 'timeouts'; files without 'timeouts' are
-    split where 'next_observations' and the following row differ, else every `max_episode_length` rows, else only at terminals, with a warning.
+    split where 'next_observations' and the following row differ, else every `max_episode_length` rows, else only at terminals, with a
+    warning.
     Raises UserError for a truncated or foreign file and for fields whose shapes disagree.
     """
     path = Path(path)
     fields, metadata = _fields(path)
     obs, terminal, timeout, following = (fields.get(k) for k in ("observations", "terminals", "timeouts", "next_observations"))
-    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "notes": [], "warnings": [], "provenance": metadata}
+    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "provenance": metadata, "notes": [], "warnings": []}
     if timeout is None:
         timeout = _guess_ends(path, obs, terminal, following, max_episode_length, meta)
     truncated = timeout & ~terminal
@@ -161,7 +162,7 @@ def _names(group: Any) -> str:
 
 
 def _metadata(file: h5py.File) -> dict[str, str]:
-    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters (arrays, such as policy weights, are left out)."""
+    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters; arrays, such as policy weights, are left out."""
     found: dict[str, str] = {str(k): str(v)[:200] for k, v in file.attrs.items()}
     group = file.get("metadata")
     if isinstance(group, h5py.Group):

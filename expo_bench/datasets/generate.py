@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from expo_bench.errors import UserError
 
 # Episodes of the standard offline data; a task that is missing here has none.
 DEFAULT_EPISODES = {"point-umaze": 20, "point-medium": 40, "push-disc": 40}
+NEEDS_POLICY = ("door",)  # tasks without a scripted demonstrator
 NO_DEFAULT = (
     "the task {task} has no default offline data: give some with --dataset FILE (for door: hand_dapg's door-v0_demos.pickle), or make some "
     "with `expo-bench data generate {task} --policy FILE.npz`"
@@ -65,7 +68,8 @@ def generation_settings(task: str, episodes: int, seed: int, *, policy: Path | N
     """Everything that the data depend on, as plain values: the provenance in the file, and what a cache's name hashes."""
     import mujoco
 
-    settings = {"task": task, "episodes": episodes, "seed": seed, "mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
+    settings = {"task": task, "episodes": episodes, "seed": seed}
+    settings |= {"mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
     if policy is not None:
         settings["policy"] = {"file": Path(policy).name, "sha256": hashlib.sha256(Path(policy).read_bytes()).hexdigest()}
     return {**settings, **{name: value for name, value in options.items() if value is not None}}
@@ -121,9 +125,8 @@ def _flatten(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> OfflineDat
 
 
 def _make_env(task: str, engine: str) -> Any:
-    from envs.registry import make
-
     from envs.core import TaskError
+    from envs.registry import make
 
     try:
         return make(task, engine)
@@ -132,13 +135,21 @@ def _make_env(task: str, engine: str) -> Any:
 
 
 def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
-    from envs import demonstrators
+    from envs.demonstrators import demonstrator
 
-    if policy is not None:
-        return demonstrators.mlp_policy(policy, **({} if noise is None else {"noise": noise}))
-    if noise is not None:
-        quality = {**quality, "noise": noise}
-    return demonstrators.demonstrator(env, **quality)
+    from envs.core import TaskError
+
+    if env.name in NEEDS_POLICY and policy is None:
+        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one of hand_dapg's with --policy FILE.npz")
+    if env.name not in NEEDS_POLICY and policy is not None:
+        raise UserError(f"{policy}: the task {env.name} has a scripted demonstrator, expected no policy file")
+    quality = {**quality, **{name: value for name, value in (("path", policy), ("noise", noise)) if value is not None}}
+    try:
+        return demonstrator(env, **quality)
+    except TaskError as error:
+        raise UserError(str(error)) from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{policy}: damaged npz file ({error}), expected a policy's arrays") from None
 
 
 def _on_cpu() -> contextlib.AbstractContextManager:

@@ -153,11 +153,13 @@ def test_first_episodes(dataset):
 
 def test_describe(tmp_path):
     data = make_dataset((4, 3), reward=np.array([-1, -1, -1, 0, -1, -1, -1.0]), success=np.arange(7) == 3, action=np.full((7, 1), 1.5))
-    npz.write(dataclasses.replace(data, meta={**data.meta, "success_recorded": True, "provenance": {"seed": 3, "policy": {"file": "x"}}}), tmp_path / "a.npz")
+    meta = {**data.meta, "success_recorded": True, "provenance": {"seed": 3, "policy": {"file": "x"}}}
+    npz.write(dataclasses.replace(data, meta=meta), tmp_path / "a.npz")
     text = describe(tmp_path / "a.npz")
     assert max(map(len, text.splitlines())) < 100
-    for part in ("expo-bench (recorded as test)", "3 / 3.5 / 4", "2 observations, 1 actions", "100.0% of the rows", "1 of 2 episodes", "policy.file: x"):
+    for part in ("expo-bench (recorded as test)", "3 / 3.5 / 4", "2 observations, 1 actions", "100.0% of the rows"):
         assert part in text, text
+    assert "1 of 2 episodes" in text and "policy.file: x" in text
     lines = [line.split()[:2] for line in text.splitlines()]
     assert ["-1", "6"] in lines and ["0", "1"] in lines  # few distinct rewards are listed
 
