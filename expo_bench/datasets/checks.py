@@ -14,6 +14,7 @@ from expo_bench.errors import UserError
 _ORDER = "is the observation order that of the task {}?"
 ACTION_LIMIT = np.float32(1 - 1e-5)  # the released code clips dataset actions to +-(1 - 1e-5)
 OUTSIDE_SHARE = 0.01  # warn from this share of rows outside the plausible range of a component
+SLACK = 0.02  # of the range's width: joint limits and walls are soft
 MOST = 0.5  # an error from this share of rows outside it, or of rows that break a relation between components
 MOTION = 0.5  # least correlation between a position's change and its velocity; 0.95 and more where the order is right
 ROWS_FOR_MOTION = 20  # too few rows say nothing about a correlation
@@ -84,7 +85,8 @@ def _check_ranges(dataset: OfflineDataset, spec: Any, source: str) -> list[str]:
     if low is None or high is None:
         return []
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), dataset.obs_size) for bound in (low, high))
-    outside = ((dataset.obs < low) | (dataset.obs > high)).mean(0)
+    slack = SLACK * (high - low)
+    outside = ((dataset.obs < low - slack) | (dataset.obs > high + slack)).mean(0)
     worst = int(outside.argmax())
     place = f"component {_column(worst, spec)}: {outside[worst]:.1%} of the rows, {_span(dataset.obs[:, worst])}, expected about "
     place += f"[{low[worst]:.3g}, {high[worst]:.3g}]"

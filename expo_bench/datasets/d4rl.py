@@ -29,7 +29,8 @@ def read(path: Path, max_episode_length: int | None = None) -> OfflineDataset:
     path = Path(path)
     fields, metadata = _fields(path)
     obs, terminal, timeout, following = (fields.get(k) for k in ("observations", "terminals", "timeouts", "next_observations"))
-    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "provenance": metadata, "notes": [], "warnings": []}
+    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "provenance": metadata}
+    meta |= {"notes": [], "warnings": []}
     if timeout is None:
         timeout = _guess_ends(path, obs, terminal, following, max_episode_length, meta)
     truncated = timeout & ~terminal
@@ -162,7 +163,7 @@ def _names(group: Any) -> str:
 
 
 def _metadata(file: h5py.File) -> dict[str, str]:
-    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters; arrays, such as policy weights, are left out."""
+    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters; arrays (policy weights) are left out."""
     found: dict[str, str] = {str(k): str(v)[:200] for k, v in file.attrs.items()}
     group = file.get("metadata")
     if isinstance(group, h5py.Group):

@@ -140,7 +140,7 @@ def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quali
     from envs.core import TaskError
 
     if env.name in NEEDS_POLICY and policy is None:
-        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one of hand_dapg's with --policy FILE.npz")
+        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (of hand_dapg) with --policy FILE.npz")
     if env.name not in NEEDS_POLICY and policy is not None:
         raise UserError(f"{policy}: the task {env.name} has a scripted demonstrator, expected no policy file")
     quality = {**quality, **{name: value for name, value in (("path", policy), ("noise", noise)) if value is not None}}
