@@ -16,7 +16,7 @@ ACTION_LIMIT = np.float32(1 - 1e-5)  # the released code clips dataset actions t
 OUTSIDE_SHARE = 0.01  # warn from this share of rows outside the plausible range of a component
 SLACK = 0.02  # of the range's width: joint limits and walls are soft
 MOST = 0.5  # an error from this share of rows outside it, or of rows that break a relation between components
-MOTION = 0.5  # least correlation between a position's change and its velocity; 0.95 and more where the order is right
+MOTION = 0.5  # least correlation between a position's change and its velocity; 0.99 in the suite's own data
 ROWS_FOR_MOTION = 20  # too few rows say nothing about a correlation
 
 

@@ -105,15 +105,12 @@ def _fields(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 elif name in ("observations", "actions", "rewards", "terminals"):
                     raise UserError(f"{path}: '{name}' is missing (there are {_names(file)}), expected {_FORM}")
             metadata = _metadata(file)
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise nearly anything; none of it is the program's own failure
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: {'the file is truncated' if 'truncated' in reason else 'not a readable HDF5 file'} ({reason[:80]}), expected {_FORM}"
-        ) from None
-    except (KeyError, RuntimeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: damaged HDF5 file ({' '.join(str(error).split())[:80]}), expected {_FORM}") from None
+        what = "the file is truncated" if "truncated" in reason else "damaged HDF5 file"
+        raise UserError(f"{path}: {what} ({reason[:80]}), expected {_FORM}") from None
     return _agree(path, fields), metadata
 
 
@@ -159,7 +156,7 @@ def _refuse_foreign(path: Path, file: h5py.File) -> None:
 
 def _names(group: Any) -> str:
     names = list(group)
-    return (", ".join(f"'{n}'" for n in names[:6]) + (", ..." if len(names) > 6 else "")) or "no fields"
+    return (", ".join(repr(n)[:30] for n in names[:6]) + (", ..." if len(names) > 6 else "")) or "no fields"
 
 
 def _metadata(file: h5py.File) -> dict[str, str]:

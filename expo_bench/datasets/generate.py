@@ -43,13 +43,15 @@ def generate(
     `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own; `noise` scales its
     action noise; `quality` are the demonstrator's own options. `env` and `demonstrator` replace those of `task`. Episode k is the
     same however many there are. Runs on the CPU, so that the data do not depend on the accelerator.
-    Raises UserError for fewer than one episode, an unknown task, a task without demonstrator or an unreadable policy file.
+    Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator or an unreadable policy file.
     """
     import jax
 
     episodes = DEFAULT_EPISODES.get(task, 20) if episodes is None else episodes
     if episodes < 1:
         raise UserError(f"episodes: found {episodes}, expected at least 1")
+    if path is not None and Path(path).suffix != ".npz":
+        raise UserError(f"{path}: found the suffix {Path(path).suffix!r}, expected .npz")
     if path is not None and not Path(path).parent.is_dir():
         raise UserError(f"{path}: the folder {Path(path).parent} does not exist")
     with _on_cpu():
@@ -140,7 +142,7 @@ def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quali
     from envs.core import TaskError
 
     if env.name in NEEDS_POLICY and policy is None:
-        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (of hand_dapg) with --policy FILE.npz")
+        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (hand_dapg) with --policy FILE.npz")
     if env.name not in NEEDS_POLICY and policy is not None:
         raise UserError(f"{policy}: the task {env.name} has a scripted demonstrator, expected no policy file")
     quality = {**quality, **{name: value for name, value in (("path", policy), ("noise", noise)) if value is not None}}

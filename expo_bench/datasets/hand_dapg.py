@@ -63,7 +63,7 @@ def _episode(path: Path, index: int, item: Any) -> dict[str, np.ndarray]:
     for name, dimensions in _DIMENSIONS.items():
         value = item.get(name)
         if not isinstance(value, np.ndarray):
-            there = ", ".join(map(str, list(item)[:6])) or "none"
+            there = ", ".join(repr(key)[:30] for key in list(item)[:6]) or "none"
             found = f"a {type(value).__name__}" if name in item else f"no such field (there are {there})"
             raise UserError(f"{path}: episode {index}, '{name}': found {found}, expected a numpy array")
         if name == "rewards" and value.ndim == 2 and value.shape[1] == 1:

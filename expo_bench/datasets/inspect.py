@@ -17,6 +17,11 @@ BAR = 40
 
 def describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
     """Format, sizes, ranges, rewards, ends, returns and provenance of `dataset`; no check is made, so that broken data can be looked at."""
+    with np.errstate(all="ignore"):
+        return _describe(dataset, title, file_format)
+
+
+def _describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
     lines = [title[: WIDTH - 1], "", *_summary(dataset, file_format), ""]
     lines += ["Observations: [min, max] by column", *_ranges(dataset.obs), ""]
     lines += ["Actions: [min, max] by column", *_ranges(dataset.action), ""]
@@ -72,8 +77,7 @@ def _starts(dataset: OfflineDataset) -> np.ndarray:
 
 
 def _ranges(array: np.ndarray) -> Iterator[str]:
-    with np.errstate(invalid="ignore"):
-        low, high = array.min(0), array.max(0)
+    low, high = array.min(0), array.max(0)
     cells = [f"{i:>3} [{_short(a)}, {_short(b)}]" for i, (a, b) in enumerate(zip(low, high, strict=True))]
     wide = max(map(len, cells), default=0) + 3
     per_line = (WIDTH - 2) // wide

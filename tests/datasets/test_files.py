@@ -82,7 +82,7 @@ def _arrays(**changes):
     ("arrays", "message"),
     [
         ({"observations": np.zeros((3, 2)), "actions": np.zeros(3), "terminals": np.zeros(3)}, "'obs' is missing.*OGBench"),
-        ({"w0": np.zeros(3)}, "'obs' is missing, found w0"),
+        ({"w0": np.zeros(3)}, "'obs' is missing, found 'w0'"),
         (_arrays(meta=np.array('{"version": 99, "meta": {}}')), "format version 99, expected 1"),
         (_arrays(meta=np.array("nonsense")), "truncated or damaged"),
         (_arrays(meta=np.array([{"a": 1}], dtype=object)), "truncated or damaged.*allow_pickle"),
@@ -133,6 +133,27 @@ def test_content_and_suffix_have_to_agree(tmp_path, name, content, message):
         with pytest.raises(UserError, match=message) as error:
             read(tmp_path / name)
         assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [".pickle", ".hdf5", ".npz"])
+def test_random_damage_is_a_user_error_of_one_line_or_harmless(tmp_path, kind):
+    path = tmp_path / f"a{kind}"
+    if kind == ".npz":
+        npz.write(make_dataset(), path)
+    else:
+        write_pickle(path, dapg_episodes()) if kind == ".pickle" else write_hdf5(path, d4rl_fields())
+    sound, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        raw = bytearray(sound)
+        for position in rng.integers(len(raw), size=3):
+            raw[position] = rng.integers(256)
+        path.write_bytes(raw)
+        try:
+            assert max(map(len, describe(path).splitlines()[1:])) < 100
+        except UserError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 400 and str(path) in str(error)
+    assert refused
 
 
 def test_missing_file_and_folder(tmp_path):

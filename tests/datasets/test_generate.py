@@ -56,7 +56,12 @@ def test_a_blow_up_truncates_at_the_last_sound_row(make_line, line):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"episodes": 0}, "episodes: found 0"), ({"name": "no/a.npz"}, "no/a.npz: the folder .* does not exist")]
+    ("options", "message"),
+    [
+        ({"episodes": 0}, "episodes: found 0"),
+        ({"name": "no/a.npz"}, "no/a.npz: the folder .* does not exist"),
+        ({"name": "a.hdf5"}, "a.hdf5: found the suffix '.hdf5', expected .npz"),
+    ],
 )
 def test_wrong_requests(make_line, options, message):
     with pytest.raises(UserError, match=message):

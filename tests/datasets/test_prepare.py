@@ -40,7 +40,7 @@ DATA = make_dataset()
         (replace(DATA, reward=_with(DATA.reward, 6, -np.inf)), r"reward: found -inf in row 6 \(the first of 1\)"),
         (make_dataset((0,)), "found no transitions"),
         (make_dataset(truncated=np.zeros(7, bool)), r"the last row \(6\) is neither terminated nor truncated"),
-        (replace(DATA, obs=DATA.obs[:, ::-1]), "out of range in component 0 'x': 100.0% of the rows.*is the observation order that of the task"),
+        (replace(DATA, obs=DATA.obs[:, ::-1]), "out of range in component 0 'x': 100.0% of the rows.*observation order that of the task"),
     ],
 )
 def test_wrong_data_are_refused_in_one_line(data, message, line):
