@@ -43,7 +43,8 @@ def generate(
     `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own; `noise` scales its
     action noise; `quality` are the demonstrator's own options. `env` and `demonstrator` replace those of `task`. Episode k is the
     same however many there are. Runs on the CPU, so that the data do not depend on the accelerator.
-    Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator or an unreadable policy file.
+    Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator, and an
+    unreadable policy file.
     """
     import jax
 
