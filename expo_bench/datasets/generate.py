@@ -41,8 +41,9 @@ def generate(
     """Roll the task's demonstrator for `episodes` episodes, write them to `path` (None: write nothing) and return them.
 
     `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own; `noise` scales its
-    action noise; `quality` are the demonstrator's own options. `env` and `demonstrator` replace those of `task`. Episode k is the
-    same however many there are. Runs on the CPU, so that the data do not depend on the accelerator.
+    action noise; `quality` are the demonstrator's own options; `engine` is one of `envs.make` (C MuJoCo compiles fastest).
+    `env` and `demonstrator` replace those of `task`. Episode k is the same however many there are. Runs on the CPU, so that the data do not
+    depend on the accelerator.
     Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator, and an
     unreadable policy file.
     """
@@ -60,7 +61,7 @@ def generate(
         demonstrator = _make_demonstrator(env, policy, noise, quality) if demonstrator is None else demonstrator
         root = jax.random.key(seed, impl="threefry2x32")
         columns = jax.tree.map(np.asarray, _rollouts(env, demonstrator, root, episodes))
-    settings = generation_settings(task, episodes, seed, engine=engine, policy=policy, noise=noise, **quality)
+    settings = generation_settings(task, episodes, seed, engine=env.engine, policy=policy, noise=noise, **quality)
     dataset = _flatten(columns, {"format": npz.FORMAT, "task": task, "success_recorded": True, "provenance": settings})
     if path is not None:
         npz.write(dataset, path)
@@ -69,10 +70,11 @@ def generate(
 
 def generation_settings(task: str, episodes: int, seed: int, *, policy: Path | None = None, **options: Any) -> dict[str, Any]:
     """Everything that the data depend on, as plain values: the provenance in the file, and what a cache's name hashes."""
+    import jax
     import mujoco
 
     settings = {"task": task, "episodes": episodes, "seed": seed}
-    settings |= {"mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
+    settings |= {"jax": jax.__version__, "mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
     if policy is not None:
         settings["policy"] = {"file": Path(policy).name, "sha256": hashlib.sha256(Path(policy).read_bytes()).hexdigest()}
     return {**settings, **{name: value for name, value in options.items() if value is not None}}
@@ -138,9 +140,8 @@ def _make_env(task: str, engine: str) -> Any:
 
 
 def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
-    from envs.demonstrators import demonstrator
-
     from envs.core import TaskError
+    from envs.demonstrators import demonstrator
 
     if env.name in NEEDS_POLICY and policy is None:
         raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (hand_dapg) with --policy FILE.npz")
