@@ -117,13 +117,12 @@ def _check_motion(dataset: OfflineDataset, spec: Any, source: str) -> None:
 
 
 def _check_differences(dataset: OfflineDataset, spec: Any, source: str) -> None:
-    """'a_to_b_x' is 'a_x' - 'b_x', as in Adroit's observations (palm, handle, palm_to_handle)."""
+    """'a_from_b_x' is 'a_x' - 'b_x', and so is Adroit's 'palm_to_handle_x': 'palm_x' - 'handle_x'."""
     names = list(getattr(spec, "observation_names", None) or ())
     at = {name: i for i, name in enumerate(names)}
     for name, d in at.items():
-        first, _, rest = name.partition("_to_")
-        second, _, axis = rest.rpartition("_")
-        a, b = at.get(f"{first}_{axis}"), at.get(f"{second}_{axis}")
+        match = re.fullmatch(r"(.+)_(?:to|from)_(.+)_([xyz])", name)
+        a, b = (at.get(f"{point}_{match[3]}") for point in match.groups()[:2]) if match else (None, None)
         if a is None or b is None:
             continue
         error = np.abs(dataset.obs[:, a] - dataset.obs[:, b] - dataset.obs[:, d])

@@ -72,7 +72,7 @@ class Plane:
     name: str = "plane"
     obs_size: int = 5
     action_size: int = 1
-    observation_names: tuple[str, ...] = ("hand_x", "cup_x", "hand_vx", "cup_vx", "hand_to_cup_x")
+    observation_names: tuple[str, ...] = ("hand_x", "cup_x", "hand_vx", "cup_vx", "hand_from_cup_x")
     obs_low = np.full(5, -5.0)
     obs_high = np.full(5, 5.0)
 
@@ -83,7 +83,7 @@ class Plane:
         ([0, 1, 2, 3, 4], None),
         ([2, 3, 0, 1, 4], "component 0 'hand_x' does not move as component 2 'hand_vx' says .*order that of the task plane"),
         ([1, 0, 2, 3, 4], "component 0 'hand_x' does not move as"),
-        ([1, 0, 3, 2, 4], "component 4 'hand_to_cup_x' is not 'hand_x' - 'cup_x' .*is the observation order that of the task plane"),
+        ([1, 0, 3, 2, 4], "component 4 'hand_from_cup_x' is not 'hand_x' - 'cup_x' .*is the observation order that of the task plane"),
     ],
 )
 def test_a_wrong_order_is_found_by_what_the_names_promise(order, message):
