@@ -1,7 +1,7 @@
 """push-disc: a disc pushes another disc past a round post into a goal region.
 
-Seen from above: the pusher is driven by a force against viscous friction (at full action it settles at 0.8 m/s), the pushed disc glides
-against viscous friction and stops within a few centimetres, the post stands in the middle. The discs are spheres in one plane, so that
+Seen from above: the pusher is driven by a force against viscous friction (at full action it settles at 3.2 m/s), the pushed disc glides
+against viscous friction and stops within a tenth of a second, the post stands in the middle. The discs are spheres in one plane, so that
 every contact is sphere against sphere. Contacts have friction (condim 3, elliptic cone: the cone under which MJX and C agree through
 contact). One control step is 0.1 s. The disc has to come from the left of the post to the goal on its right: pushed straight, it stops
 at the post, and the pusher loses it at any corner, so the side has to be chosen and the disc has to be steered.
@@ -21,19 +21,19 @@ from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
 
-PUSHER_RADIUS = 0.10  #                                metres
-DISC_RADIUS = 0.12
-POST_RADIUS = 0.16
-GOAL = np.array([0.65, 0.0])
-GOAL_RADIUS = 0.16  #                                  of the disc's middle
-ARENA = np.array([1.2, 0.9])  #                        half size of the rectangle that the two may move in
-PUSHER_START = np.array([-0.85, 0.0])
-PUSHER_NOISE = np.array([0.1, 0.3])  #                 half widths of uniform noise
-DISC_START = np.array([-0.5, 0.0])
-DISC_NOISE = np.array([0.1, 0.2])
-SPEED = 0.8  #                                         metres per second at full action
-LAG = 0.15  #                                          seconds, time constant of the pusher
-GLIDE = 0.08  #                                        seconds, time constant in which the disc stops
+PUSHER_RADIUS = 0.4  #                                metres
+DISC_RADIUS = 0.5
+POST_RADIUS = 0.6
+GOAL = np.array([2.6, 0.0])
+GOAL_RADIUS = 0.7  #                                  of the disc's middle
+ARENA = np.array([4.8, 3.6])  #                       half size of the rectangle that the two may move in
+PUSHER_START = np.array([-3.4, 0.0])
+PUSHER_NOISE = np.array([0.4, 1.0])  #                half widths of uniform noise
+DISC_START = np.array([-2.0, 0.0])
+DISC_NOISE = np.array([0.4, 0.8])
+SPEED = 3.2  #                                        metres per second at full action
+LAG = 0.15  #                                         seconds, time constant of the pusher
+GLIDE = 0.08  #                                       seconds, time constant in which the disc stops
 CONTROL_STEP = 0.1
 SUBSTEPS = 5
 
@@ -67,15 +67,15 @@ _MJCF = f"""
   </actuator>
 </mujoco>"""
 
-_REACH = np.array([*ARENA, *ARENA, 1.5, 1.5, 1.5, 1.5], np.float32)
+_REACH = np.array([*ARENA, *ARENA, *2 * ARENA, 6.0, 6.0, 6.0, 6.0], np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PushDisc:
-    """The task: observation (pusher x, y, disc x, y, and their four velocities) in metres and metres per second."""
+    """The task: observation [10] of pusher, disc, disc - pusher (x and y each) and the two velocities, in metres and metres per second."""
 
     observation_names: tuple[str, ...] = (
-        *("pusher_x", "pusher_y", "disc_x", "disc_y"),
+        *("pusher_x", "pusher_y", "disc_x", "disc_y", "disc_from_pusher_x", "disc_from_pusher_y"),
         *("pusher_vx", "pusher_vy", "disc_vx", "disc_vy"),
     )
     obs_low: np.ndarray = dataclasses.field(default_factory=lambda: -_REACH)
@@ -90,7 +90,7 @@ class PushDisc:
         width = jnp.asarray(np.concatenate([PUSHER_NOISE, DISC_NOISE]), jnp.float32)
         qpos = middle + width * jax.random.uniform(key, (4,), jnp.float32, -1.0, 1.0)
         # The two may not start inside each other.
-        qpos = qpos.at[0].set(jnp.minimum(qpos[0], qpos[2] - (PUSHER_RADIUS + DISC_RADIUS + 0.01)))
+        qpos = qpos.at[0].set(jnp.minimum(qpos[0], qpos[2] - (PUSHER_RADIUS + DISC_RADIUS + 0.05)))
         qvel = jnp.zeros(4, jnp.float32)
         return Start(Readout(qpos, qvel, jnp.zeros((0, 3)), jnp.zeros((), bool)), qpos, qvel, ())
 
@@ -98,7 +98,8 @@ class PushDisc:
         return ()
 
     def observe(self, readout: Readout) -> jax.Array:
-        return jnp.concatenate([readout.qpos, readout.qvel])
+        pusher, disc = readout.qpos[:2], readout.qpos[2:]
+        return jnp.concatenate([pusher, disc, disc - pusher, readout.qvel])
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 1 and the end when the disc's middle is within `GOAL_RADIUS` of the goal."""

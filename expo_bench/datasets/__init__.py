@@ -105,7 +105,8 @@ def prepare(dataset: OfflineDataset, env: Any, source: str, *, relabel: bool = T
 def default_dataset(task: str, env: Any, cache_dir: Path, *, seed: int = 0) -> OfflineDataset:
     """The standard offline data of `task`, made once by its demonstrator and kept in `cache_dir` under a name that hashes their settings.
 
-    They always come from C MuJoCo on the CPU, whatever engine `env` runs on. Raises UserError for a task that has none, with how to get some.
+    They always come from C MuJoCo on the CPU, whatever engine `env` runs on.
+    Raises UserError for a task that has none, with how to get some.
     """
     from expo_bench.datasets import generate as generation
 

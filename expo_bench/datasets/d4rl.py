@@ -22,13 +22,15 @@ def read(path: Path, max_episode_length: int | None = None) -> OfflineDataset:
     The next observation is 'next_observations' where the file has it. Otherwise it is the following row of the same episode, and the last
     row of an episode has none: a terminal row is kept with its own observation in that place (it is never bootstrapped), a timeout row
     is dropped and the row before it is truncated. Episodes end at 'terminals' and 'timeouts'; files without 'timeouts' are
-    split where 'next_observations' and the following row differ, else every `max_episode_length` rows, else only at terminals, with a warning.
+    split where 'next_observations' and the following row differ, else every `max_episode_length` rows, else only at terminals, with a
+    warning.
     Raises UserError for a truncated or foreign file and for fields whose shapes disagree.
     """
     path = Path(path)
     fields, metadata = _fields(path)
     obs, terminal, timeout, following = (fields.get(k) for k in ("observations", "terminals", "timeouts", "next_observations"))
-    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "notes": [], "warnings": [], "provenance": metadata}
+    meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "provenance": metadata}
+    meta |= {"notes": [], "warnings": []}
     if timeout is None:
         timeout = _guess_ends(path, obs, terminal, following, max_episode_length, meta)
     truncated = timeout & ~terminal
@@ -103,15 +105,12 @@ def _fields(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 elif name in ("observations", "actions", "rewards", "terminals"):
                     raise UserError(f"{path}: '{name}' is missing (there are {_names(file)}), expected {_FORM}")
             metadata = _metadata(file)
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file may raise nearly anything; none of it is the program's own failure
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: {'the file is truncated' if 'truncated' in reason else 'not a readable HDF5 file'} ({reason[:80]}), expected {_FORM}"
-        ) from None
-    except (KeyError, RuntimeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path}: damaged HDF5 file ({' '.join(str(error).split())[:80]}), expected {_FORM}") from None
+        what = "the file is truncated" if "truncated" in reason else "damaged HDF5 file"
+        raise UserError(f"{path}: {what} ({reason[:80]}), expected {_FORM}") from None
     return _agree(path, fields), metadata
 
 
@@ -157,11 +156,11 @@ def _refuse_foreign(path: Path, file: h5py.File) -> None:
 
 def _names(group: Any) -> str:
     names = list(group)
-    return (", ".join(f"'{n}'" for n in names[:6]) + (", ..." if len(names) > 6 else "")) or "no fields"
+    return (", ".join(repr(n)[:30] for n in names[:6]) + (", ..." if len(names) > 6 else "")) or "no fields"
 
 
 def _metadata(file: h5py.File) -> dict[str, str]:
-    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters (arrays, such as policy weights, are left out)."""
+    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters; arrays (policy weights) are left out."""
     found: dict[str, str] = {str(k): str(v)[:200] for k, v in file.attrs.items()}
     group = file.get("metadata")
     if isinstance(group, h5py.Group):

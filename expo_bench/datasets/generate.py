@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from expo_bench.errors import UserError
 
 # Episodes of the standard offline data; a task that is missing here has none.
 DEFAULT_EPISODES = {"point-umaze": 20, "point-medium": 40, "push-disc": 40}
+NEEDS_POLICY = ("door",)  # tasks without a scripted demonstrator
 NO_DEFAULT = (
     "the task {task} has no default offline data: give some with --dataset FILE (for door: hand_dapg's door-v0_demos.pickle), or make some "
     "with `expo-bench data generate {task} --policy FILE.npz`"
@@ -38,15 +41,19 @@ def generate(
     """Roll the task's demonstrator for `episodes` episodes, write them to `path` (None: write nothing) and return them.
 
     `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own; `noise` scales its
-    action noise; `quality` are the demonstrator's own options. `env` and `demonstrator` replace those of `task`. Episode k is the
-    same however many there are. Runs on the CPU, so that the data do not depend on the accelerator.
-    Raises UserError for fewer than one episode, an unknown task, a task without demonstrator or an unreadable policy file.
+    action noise; `quality` are the demonstrator's own options; `engine` is one of `envs.make` (C MuJoCo compiles fastest).
+    `env` and `demonstrator` replace those of `task`. Episode k is the same however many there are. Runs on the CPU, so that the data do not
+    depend on the accelerator.
+    Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator, and an
+    unreadable policy file.
     """
     import jax
 
     episodes = DEFAULT_EPISODES.get(task, 20) if episodes is None else episodes
     if episodes < 1:
         raise UserError(f"episodes: found {episodes}, expected at least 1")
+    if path is not None and Path(path).suffix != ".npz":
+        raise UserError(f"{path}: found the suffix {Path(path).suffix!r}, expected .npz")
     if path is not None and not Path(path).parent.is_dir():
         raise UserError(f"{path}: the folder {Path(path).parent} does not exist")
     with _on_cpu():
@@ -54,7 +61,7 @@ def generate(
         demonstrator = _make_demonstrator(env, policy, noise, quality) if demonstrator is None else demonstrator
         root = jax.random.key(seed, impl="threefry2x32")
         columns = jax.tree.map(np.asarray, _rollouts(env, demonstrator, root, episodes))
-    settings = generation_settings(task, episodes, seed, engine=engine, policy=policy, noise=noise, **quality)
+    settings = generation_settings(task, episodes, seed, engine=env.engine, policy=policy, noise=noise, **quality)
     dataset = _flatten(columns, {"format": npz.FORMAT, "task": task, "success_recorded": True, "provenance": settings})
     if path is not None:
         npz.write(dataset, path)
@@ -63,9 +70,11 @@ def generate(
 
 def generation_settings(task: str, episodes: int, seed: int, *, policy: Path | None = None, **options: Any) -> dict[str, Any]:
     """Everything that the data depend on, as plain values: the provenance in the file, and what a cache's name hashes."""
+    import jax
     import mujoco
 
-    settings = {"task": task, "episodes": episodes, "seed": seed, "mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
+    settings = {"task": task, "episodes": episodes, "seed": seed}
+    settings |= {"jax": jax.__version__, "mujoco": mujoco.__version__, "tasks": _source_hash(), "layout": npz.VERSION}
     if policy is not None:
         settings["policy"] = {"file": Path(policy).name, "sha256": hashlib.sha256(Path(policy).read_bytes()).hexdigest()}
     return {**settings, **{name: value for name, value in options.items() if value is not None}}
@@ -121,9 +130,8 @@ def _flatten(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> OfflineDat
 
 
 def _make_env(task: str, engine: str) -> Any:
-    from envs.registry import make
-
     from envs.core import TaskError
+    from envs.registry import make
 
     try:
         return make(task, engine)
@@ -132,13 +140,20 @@ def _make_env(task: str, engine: str) -> Any:
 
 
 def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
-    from envs import demonstrators
+    from envs.core import TaskError
+    from envs.demonstrators import demonstrator
 
-    if policy is not None:
-        return demonstrators.mlp_policy(policy, **({} if noise is None else {"noise": noise}))
-    if noise is not None:
-        quality = {**quality, "noise": noise}
-    return demonstrators.demonstrator(env, **quality)
+    if env.name in NEEDS_POLICY and policy is None:
+        raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (hand_dapg) with --policy FILE.npz")
+    if env.name not in NEEDS_POLICY and policy is not None:
+        raise UserError(f"{policy}: the task {env.name} has a scripted demonstrator, expected no policy file")
+    quality = {**quality, **{name: value for name, value in (("path", policy), ("noise", noise)) if value is not None}}
+    try:
+        return demonstrator(env, **quality)
+    except TaskError as error:
+        raise UserError(str(error)) from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{policy}: damaged npz file ({error}), expected a policy's arrays") from None
 
 
 def _on_cpu() -> contextlib.AbstractContextManager:

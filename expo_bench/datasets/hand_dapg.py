@@ -39,7 +39,7 @@ def read(path: Path) -> OfflineDataset:
         "file": path.name,
         "success_recorded": False,
         "dropped_transitions": len(episodes),
-        "notes": [f"the last transition of each of the {len(episodes)} episodes has no next observation: dropped, the one before it is truncated"],
+        "notes": [f"the last transition of each episode has no next observation: {len(episodes)} dropped, the ones before are truncated"],
     }
     if len(kept) < len(episodes):
         meta["notes"].append(f"{len(episodes) - len(kept)} episodes of at most one step dropped")
@@ -63,7 +63,8 @@ def _episode(path: Path, index: int, item: Any) -> dict[str, np.ndarray]:
     for name, dimensions in _DIMENSIONS.items():
         value = item.get(name)
         if not isinstance(value, np.ndarray):
-            found = f"a {type(value).__name__}" if name in item else f"no such field (there are {', '.join(map(str, list(item)[:6])) or 'none'})"
+            there = ", ".join(repr(key)[:30] for key in list(item)[:6]) or "none"
+            found = f"a {type(value).__name__}" if name in item else f"no such field (there are {there})"
             raise UserError(f"{path}: episode {index}, '{name}': found {found}, expected a numpy array")
         if name == "rewards" and value.ndim == 2 and value.shape[1] == 1:
             value = value[:, 0]
@@ -73,7 +74,8 @@ def _episode(path: Path, index: int, item: Any) -> dict[str, np.ndarray]:
     steps = len(arrays["observations"])
     for name in ("actions", "rewards"):
         if len(arrays[name]) != steps:
-            raise UserError(f"{path}: episode {index}, '{name}': found {len(arrays[name])} rows, expected {steps}, as many as 'observations'")
+            found = len(arrays[name])
+            raise UserError(f"{path}: episode {index}, '{name}': found {found} rows, expected {steps}, as many as 'observations'")
     return arrays
 
 
@@ -81,5 +83,6 @@ def _same_columns(path: Path, episodes: list[dict[str, np.ndarray]]) -> None:
     for name in ("observations", "actions"):
         first = episodes[0][name].shape[1]
         for index, episode in enumerate(episodes):
-            if episode[name].shape[1] != first:
-                raise UserError(f"{path}: episode {index}, '{name}': found {episode[name].shape[1]} columns, expected {first}, as in episode 0")
+            found = episode[name].shape[1]
+            if found != first:
+                raise UserError(f"{path}: episode {index}, '{name}': found {found} columns, expected {first}, as in episode 0")

@@ -12,12 +12,16 @@ from expo_bench.datasets.dataset import OfflineDataset
 
 WIDTH = 98
 FEW = 12  # distinct rewards that are listed one by one
-PER_LINE = 4  # columns per line of the table of ranges
 BAR = 40
 
 
 def describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
     """Format, sizes, ranges, rewards, ends, returns and provenance of `dataset`; no check is made, so that broken data can be looked at."""
+    with np.errstate(all="ignore"):
+        return _describe(dataset, title, file_format)
+
+
+def _describe(dataset: OfflineDataset, title: str, file_format: str) -> str:
     lines = [title[: WIDTH - 1], "", *_summary(dataset, file_format), ""]
     lines += ["Observations: [min, max] by column", *_ranges(dataset.obs), ""]
     lines += ["Actions: [min, max] by column", *_ranges(dataset.action), ""]
@@ -31,7 +35,7 @@ def summary(dataset: OfflineDataset) -> str:
     lengths = dataset.episode_lengths
     text = f"{len(lengths)} episodes, {dataset.size:,} transitions, lengths {_spread(lengths)}"
     if dataset.meta.get("success_recorded"):
-        text += f", success in {_successful(dataset).mean():.0%} of the episodes"
+        text += f", success in {episode_success(dataset).mean():.0%} of the episodes"
     return text
 
 
@@ -59,11 +63,11 @@ def _summary(dataset: OfflineDataset, file_format: str) -> Iterator[str]:
 def _success(dataset: OfflineDataset) -> str:
     if not dataset.meta.get("success_recorded"):
         return "not recorded (a task relabels the transitions itself)"
-    episodes = _successful(dataset)
+    episodes = episode_success(dataset)
     return f"{episodes.sum()} of {len(episodes)} episodes ({episodes.mean():.0%}), {dataset.success.mean():.1%} of the transitions"
 
 
-def _successful(dataset: OfflineDataset) -> np.ndarray:
+def episode_success(dataset: OfflineDataset) -> np.ndarray:
     """[episodes] bool, some transition of the episode fulfils the task."""
     return np.logical_or.reduceat(dataset.success, _starts(dataset))
 
@@ -73,11 +77,12 @@ def _starts(dataset: OfflineDataset) -> np.ndarray:
 
 
 def _ranges(array: np.ndarray) -> Iterator[str]:
-    with np.errstate(invalid="ignore"):
-        low, high = array.min(0), array.max(0)
+    low, high = array.min(0), array.max(0)
     cells = [f"{i:>3} [{_short(a)}, {_short(b)}]" for i, (a, b) in enumerate(zip(low, high, strict=True))]
-    for start in range(0, len(cells), PER_LINE):
-        yield "  " + "".join(f"{cell:<24}" for cell in cells[start : start + PER_LINE])
+    wide = max(map(len, cells), default=0) + 3
+    per_line = (WIDTH - 2) // wide
+    for start in range(0, len(cells), per_line):
+        yield "  " + "".join(f"{cell:<{wide}}" for cell in cells[start : start + per_line]).rstrip()
 
 
 def _rewards(reward: np.ndarray) -> Iterator[str]:
@@ -99,7 +104,8 @@ def _returns(dataset: OfflineDataset) -> Iterator[str]:
         rows = dataset.episode_ends[-1] + 1
         returns = np.add.reduceat(dataset.reward[:rows].astype(np.float64), _starts(dataset))
         quartiles = " / ".join(f"{q:.4g}" for q in np.quantile(returns, [0, 0.25, 0.5, 0.75, 1]))
-        yield f"Returns (undiscounted): {quartiles} (min / quartiles / max), mean {returns.mean():.4g}"
+        yield "Returns of the episodes (undiscounted)"
+        yield f"  {quartiles} (min / quartiles / max), mean {returns.mean():.4g}"
         yield ""
 
 

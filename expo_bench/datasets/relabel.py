@@ -49,7 +49,8 @@ def relabel(dataset: OfflineDataset, outcome: BatchOutcome) -> OfflineDataset:
     if after.any():
         meta = with_note(meta, "notes", [f"{after.sum()} rows after a termination by the task's own rule dropped"])
     if (unknown & ~after).any():
-        text = f"{(unknown & ~after).sum()} terminal rows without a next observation, not confirmed by the task: dropped, their rewards are lost"
+        count = (unknown & ~after).sum()
+        text = f"{count} terminal rows without a next observation, not confirmed by the task: dropped, their rewards are lost"
         meta = with_note(meta, "warnings", [f"{meta.get('file', 'dataset')}: {text}"])
     return take(
         dataset,

@@ -165,6 +165,9 @@ def _plain(value: Any) -> Any:
             raise Refused("a numpy array without content")
         return value.value
     if isinstance(value, dict):
+        strange = [key for key in value if not isinstance(key, (str, int))]
+        if strange:
+            raise Refused(f"a dict key of type {type(strange[0]).__name__.lstrip('_')!r}")
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)

@@ -61,7 +61,8 @@ def test_missing_timeouts(tmp_path):
 
 
 def test_metadata_becomes_provenance(tmp_path):
-    path = write_hdf5(tmp_path / "a.hdf5", {**d4rl_fields(), "metadata/algorithm": "SAC", "metadata/policy/w": np.zeros(3), "infos/qpos": np.zeros((10, 2))})
+    extra = {"metadata/algorithm": "SAC", "metadata/policy/w": np.zeros(3), "infos/qpos": np.zeros((10, 2))}
+    path = write_hdf5(tmp_path / "a.hdf5", {**d4rl_fields(), **extra})
     assert load(path).meta["provenance"] == {"algorithm": "SAC"}
 
 

@@ -49,7 +49,8 @@ def test_reads_python_2_strings(tmp_path):
         return head + b"(K\x01" + shape + dtype + b"\x89T" + len(raw).to_bytes(4, "little") + raw + b"tb"
 
     obs = [[1.0, 2], [3, 4], [5, -6e30]]
-    content = b"\x80\x02](}(U\x0cobservations" + array(obs) + b"U\x07actions" + array([[1.0], [2], [3]]) + b"U\x07rewards" + array([1.0, 2, 3]) + b"ue."
+    content = b"\x80\x02](}(U\x0cobservations" + array(obs)
+    content += b"U\x07actions" + array([[1.0], [2], [3]]) + b"U\x07rewards" + array([1.0, 2, 3]) + b"ue."
     (tmp_path / "py2.pickle").write_bytes(content)
     data = load(tmp_path / "py2.pickle")
     np.testing.assert_array_equal(data.obs, np.float32(obs[:-1]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,15 +32,15 @@ DATA = make_dataset()
     [
         (make_dataset(obs_size=3), "obs: found 3 columns, expected 2: the task line has 2 observations and 1 actions"),
         (make_dataset(action_size=4), "action: found 4 columns, expected 1: the task line"),
-        (dataclasses.replace(DATA, next_obs=DATA.next_obs[:, :1]), "next_obs: found 1 columns, expected 2"),
-        (dataclasses.replace(DATA, reward=DATA.reward[:-1]), r"reward: found shape \(6,\), expected 7 rows"),
-        (dataclasses.replace(DATA, success=DATA.success[:, None]), "success: found shape"),
-        (dataclasses.replace(DATA, obs=_with(DATA.obs, (5, 1), np.nan)), r"obs: found nan in row 5, column 1 'altitude' \(the first of 1\)"),
-        (dataclasses.replace(DATA, action=_with(DATA.action, slice(2, 4), np.inf)), r"action: found inf in row 2, column 0 \(the first of 2\)"),
-        (dataclasses.replace(DATA, reward=_with(DATA.reward, 6, -np.inf)), r"reward: found -inf in row 6 \(the first of 1\)"),
+        (replace(DATA, next_obs=DATA.next_obs[:, :1]), "next_obs: found 1 columns, expected 2"),
+        (replace(DATA, reward=DATA.reward[:-1]), r"reward: found shape \(6,\), expected 7 rows"),
+        (replace(DATA, success=DATA.success[:, None]), "success: found shape"),
+        (replace(DATA, obs=_with(DATA.obs, (5, 1), np.nan)), r"obs: found nan in row 5, column 1 'altitude' \(the first of 1\)"),
+        (replace(DATA, action=_with(DATA.action, slice(2, 4), np.inf)), r"action: found inf in row 2, column 0 \(the first of 2\)"),
+        (replace(DATA, reward=_with(DATA.reward, 6, -np.inf)), r"reward: found -inf in row 6 \(the first of 1\)"),
         (make_dataset((0,)), "found no transitions"),
         (make_dataset(truncated=np.zeros(7, bool)), r"the last row \(6\) is neither terminated nor truncated"),
-        (dataclasses.replace(DATA, obs=DATA.obs[:, ::-1]), "component 0 'x' is in .*expected about .*is the observation order that of the task line"),
+        (replace(DATA, obs=DATA.obs[:, ::-1]), "out of range in component 0 'x': 100.0% of the rows.*observation order that of the task"),
     ],
 )
 def test_wrong_data_are_refused_in_one_line(data, message, line):
@@ -58,10 +59,44 @@ def test_implausible_values_and_actions_outside_are_warned_of(line):
     data.obs[:3, 0] = 2.5
     data.action[:25, 0] = -1.3
     ranges, actions = check(data, line, "file")
-    assert "1 of 2 components" in ranges and "component 0 'x': 3.0% of the rows" in ranges
+    assert "1 of 2 leave" in ranges and "component 0 'x': 3.0% of the rows" in ranges
     assert actions == "file: actions: 25 of 100 rows (25.0%; 25.0% of the entries, to 1.3) are outside [-1, 1]: clipped to +-(1 - 1e-5)"
     assert np.abs(clip_actions(data).action).max() == ACTION_LIMIT < 1 and np.abs(data.action).max() > 1
     assert check(data, dataclasses.replace(line, obs_low=None), "file") == [actions]  # a task that does not know its ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """A task whose ranges are too alike to show a wrong order."""
+
+    name: str = "plane"
+    obs_size: int = 5
+    action_size: int = 1
+    observation_names: tuple[str, ...] = ("hand_x", "cup_x", "hand_vx", "cup_vx", "hand_from_cup_x")
+    obs_low = np.full(5, -5.0)
+    obs_high = np.full(5, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 1, 2, 3, 4], None),
+        ([2, 3, 0, 1, 4], "component 0 'hand_x' does not move as component 2 'hand_vx' says .*order that of the task plane"),
+        ([1, 0, 2, 3, 4], "component 0 'hand_x' does not move as"),
+        ([1, 0, 3, 2, 4], "component 4 'hand_from_cup_x' is not 'hand_x' - 'cup_x' .*is the observation order that of the task plane"),
+    ],
+)
+def test_a_wrong_order_is_found_by_what_the_names_promise(order, message):
+    t = np.arange(41)[:, None]
+    velocity = np.cos(t * [0.4, 0.7] + [0.0, 1.0])
+    position = np.sin(t * [0.4, 0.7] + [0.0, 1.0]) / [0.4, 0.7]
+    obs = np.concatenate([position, velocity, position[:, :1] - position[:, 1:]], 1)[:, order]
+    data = make_dataset((40,), obs=obs[:-1], next_obs=obs[1:])
+    if message is None:
+        assert check(data, Plane(), "file") == []
+    else:
+        with pytest.raises(UserError, match=message):
+            check(data, Plane(), "file")
 
 
 def test_a_warning_of_the_reader_comes_first(tmp_path, line):
