@@ -16,11 +16,6 @@ from flax import linen as nn
 Params = Any
 
 
-def dropout_masks(key: jax.Array, rate: float, shape: Sequence[int]) -> jax.Array:
-    """Keep-masks, scaled so that the mean is kept: 0 or 1 / (1 - rate)."""
-    return jax.random.bernoulli(key, 1.0 - rate, shape).astype(jnp.float32) / (1.0 - rate)
-
-
 class MLP(nn.Module):
     """Dense layers. `norm` says where LayerNorm stands: "none", "pre" (Dense, LN, activation: RLPD) or "post" (Dense, activation, LN: FQL)."""
 

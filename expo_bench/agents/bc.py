@@ -14,6 +14,7 @@ from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
 from expo_bench.parts import base_policy
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
 
 
@@ -55,11 +56,11 @@ def make(config: Config, spec: Spec) -> Agent:
 
     return Agent(
         init=lambda key: base_policy.start(policy, optimiser, key),
-        draw_pretrain=lambda key: policy.draw_loss(key, spec.batch_size),
+        draw_pretrain=bulk(lambda tape: policy.draw_loss(tape, spec.batch_size)),
         pretrain=pretrain,
         draw=None,
         learn=None,
-        draw_act=lambda key, explore: policy.draw_samples(key, (1,)),
+        draw_act=lambda key, explore: bulk(lambda tape: policy.draw_samples(tape, (1,)))(key),
         act=act,
         value=None,
     )

@@ -26,6 +26,7 @@ from expo_bench.config import static, traced
 from expo_bench.errors import UserError
 from expo_bench.parts import actors, base_policy, candidates, critics
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
 
 
@@ -137,14 +138,13 @@ def make(config: Config, spec: Spec) -> Agent:
         """(base samples, edits) that a rule needs: a random candidate of N + n_edits is one base sample, edited or not."""
         return (config.n_samples, config.n_edits) if rule == "max" else (1, min(config.n_edits, 1))
 
-    def draw_proposal(key: jax.Array, shape: tuple[int, ...], subset_shape: tuple[int, ...], rule: str) -> Proposal:
-        base_key, edit_key, subset_key, pick_key = jax.random.split(key, 4)
+    def draw_proposal(tape: Tape, shape: tuple[int, ...], subset_shape: tuple[int, ...], rule: str) -> Proposal:
         n_samples, n_edits = counts(rule)
         return Proposal(
-            base.draw_samples(base_key, (*shape, n_samples)),
-            edit_policy.draw(edit_key, (*shape, n_edits)) if n_edits else None,
-            critics.draw_subset(subset_key, subset_shape, config.critics, config.critic_subset),
-            jax.random.uniform(pick_key, shape) if rule == "random" else None,
+            base.draw_samples(tape, (*shape, n_samples)),
+            edit_policy.draw(tape, (*shape, n_edits)) if n_edits else None,
+            tape.subset(config.critics, config.critic_subset, subset_shape),
+            tape.uniform(shape) if rule == "random" else None,
         )
 
     def edited(params: actors.Params, obs: jax.Array, action: jax.Array, draws: actors.GaussianDraws) -> tuple[jax.Array, jax.Array]:
@@ -175,21 +175,17 @@ def make(config: Config, spec: Spec) -> Agent:
 
     # -- learning ----------------------------------------------------------------------------------------------------------------------
 
-    def draw_pretrain(key: jax.Array) -> base_policy.LossDraws:
-        return base.draw_loss(key, spec.batch_size)
-
     def pretrain(state: ExpoState, batch: Batch, draws: base_policy.LossDraws) -> tuple[ExpoState, Metrics]:
         """The offline phase trains the base policy alone; critic and edit policy start the online phase untrained."""
         imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch.obs, batch.action, draws, config.ema_tau)
         return state._replace(imitation=imitation), {"imitation_loss": loss}
 
-    def draw(key: jax.Array) -> Draws:
-        backup_key, value_key, imitation_key, edit_key = jax.random.split(key, 4)
+    def draw(tape: Tape) -> Draws:
         return Draws(
-            draw_proposal(backup_key, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup),
-            critics.draw_subset(value_key, (spec.updates,), config.critics, config.critic_subset),
-            base.draw_loss(imitation_key, spec.batch_size),
-            edit_policy.draw(edit_key, (spec.batch_size,), training=True) if config.n_edits else None,
+            draw_proposal(tape, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup),
+            tape.subset(config.critics, config.critic_subset, (spec.updates,)),
+            base.draw_loss(tape, spec.batch_size),
+            edit_policy.draw(tape, (spec.batch_size,), training=True) if config.n_edits else None,
         )
 
     def critic_steps(state: ExpoState, batches: Batch, draws: Draws) -> tuple[critics.Critic, Metrics]:
@@ -231,11 +227,11 @@ def make(config: Config, spec: Spec) -> Agent:
 
     return Agent(
         init=init,
-        draw_pretrain=draw_pretrain,
+        draw_pretrain=bulk(lambda tape: base.draw_loss(tape, spec.batch_size)),
         pretrain=pretrain,
-        draw=draw,
+        draw=bulk(draw),
         learn=learn,
-        draw_act=lambda key, explore: draw_proposal(key, (), (), config.select_act),
+        draw_act=lambda key, explore: bulk(lambda tape: draw_proposal(tape, (), (), config.select_act))(key),
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
     )

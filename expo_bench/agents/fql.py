@@ -7,6 +7,7 @@ steps. One joint Adam over critics, flow and one-step policy; the same losses ru
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from expo_bench.config import static, traced
 from expo_bench.errors import UserError
 from expo_bench.parts import critics, flow, optim
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
 
 
@@ -127,10 +129,10 @@ def make(config: Config, spec: Spec) -> Agent:
         trained = optim.step(optimiser, state.trained, grads)
         return FqlState(trained, optim.polyak(state.target, trained.params.critic, config.tau)), metrics
 
-    def draw_one(key: jax.Array) -> Draws:
-        t_key, noise_key = jax.random.split(key)
-        next_noise, x0, distill_noise = jax.random.normal(noise_key, (3, spec.batch_size, spec.action_size))
-        return Draws(next_noise, x0, jax.random.uniform(t_key, (spec.batch_size,)), distill_noise)
+    def draw(*lead: int) -> Callable[[jax.Array], Draws]:
+        """The draws of a batch [B], or of U batches [U, B]."""
+        noise = (*lead, spec.batch_size, spec.action_size)
+        return bulk(lambda tape: Draws(tape.normal(noise), tape.normal(noise), tape.uniform(noise[:-1]), tape.normal(noise)))
 
     def learn(state: FqlState, batches: Batch, draws: Draws) -> tuple[FqlState, Metrics]:
         state, metrics = jax.lax.scan(lambda carry, inputs: pretrain(carry, *inputs), state, (batches, draws))
@@ -138,9 +140,9 @@ def make(config: Config, spec: Spec) -> Agent:
 
     return Agent(
         init=init,
-        draw_pretrain=draw_one,
+        draw_pretrain=draw(),
         pretrain=pretrain,
-        draw=lambda key: jax.vmap(draw_one)(jax.random.split(key, spec.updates)),
+        draw=draw(spec.updates),
         learn=learn,
         draw_act=lambda key, explore: jax.random.normal(key, (spec.action_size,)),
         act=lambda state, obs, draws, *, explore: jnp.clip(one_step(state.trained.params.one_step, obs, draws), -1, 1),

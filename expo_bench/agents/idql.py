@@ -20,6 +20,7 @@ from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
 from expo_bench.parts import base_policy, candidates, critics, optim
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
 
 
@@ -101,8 +102,11 @@ def make(config: Config, spec: Spec) -> Agent:
         imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch.obs, batch.action, draws, config.ema_tau)
         return state._replace(imitation=imitation), {**metrics, "imitation_loss": loss}
 
-    def draw_one(key: jax.Array) -> base_policy.LossDraws:
-        return base.draw_loss(key, spec.batch_size)
+    def draw_one(tape: Tape) -> base_policy.LossDraws:
+        return base.draw_loss(tape, spec.batch_size)
+
+    def draw(tape: Tape) -> base_policy.LossDraws:
+        return jax.tree.map(lambda *x: jnp.stack(x), *[draw_one(tape) for _ in range(spec.updates)])
 
     def learn(state: IdqlState, batches: Batch, draws: base_policy.LossDraws) -> tuple[IdqlState, Metrics]:
         """One step of the losses on each of the U batches."""
@@ -117,11 +121,11 @@ def make(config: Config, spec: Spec) -> Agent:
 
     return Agent(
         init=init,
-        draw_pretrain=draw_one,
+        draw_pretrain=bulk(draw_one),
         pretrain=pretrain,
-        draw=lambda key: jax.vmap(draw_one)(jax.random.split(key, spec.updates)),
+        draw=bulk(draw),
         learn=learn,
-        draw_act=lambda key, explore: base.draw_samples(key, (config.n_samples if explore else config.n_samples_eval,)),
+        draw_act=lambda key, explore: bulk(lambda tape: base.draw_samples(tape, (config.n_samples if explore else config.n_samples_eval,)))(key),
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
     )

@@ -17,6 +17,7 @@ from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.parts import actors, critics
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
 
 
@@ -67,12 +68,11 @@ def make(config: Config, spec: Spec) -> Agent:
         params = state.actor.actor.params
         return actor.sample(params, obs, draws)[0] if explore else actor.mode(params, obs)
 
-    def draw(key: jax.Array) -> Draws:
-        next_key, subset_key, action_key = jax.random.split(key, 3)
+    def draw(tape: Tape) -> Draws:
         return Draws(
-            actor.draw(next_key, (spec.updates, spec.batch_size)),
-            critics.draw_subset(subset_key, (spec.updates,), config.critics, config.critic_subset),
-            actor.draw(action_key, (spec.batch_size,)),
+            actor.draw(tape, (spec.updates, spec.batch_size)),
+            tape.subset(config.critics, config.critic_subset, (spec.updates,)),
+            actor.draw(tape, (spec.batch_size,)),
         )
 
     def critic_steps(state: RlpdState, batches: Batch, draws: Draws) -> tuple[critics.Critic, Metrics]:
@@ -107,9 +107,9 @@ def make(config: Config, spec: Spec) -> Agent:
         init=init,
         draw_pretrain=None,
         pretrain=None,
-        draw=draw,
+        draw=bulk(draw),
         learn=learn,
-        draw_act=lambda key, explore: actor.draw(key, ()),
+        draw_act=lambda key, explore: bulk(lambda tape: actor.draw(tape, ()))(key),
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
     )

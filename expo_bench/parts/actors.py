@@ -11,6 +11,7 @@ import optax
 
 from expo_bench import distributions, networks
 from expo_bench.parts import optim
+from expo_bench.parts.tape import Tape
 
 Params = Any
 
@@ -26,7 +27,7 @@ class Actor(NamedTuple):
     init: Callable[[jax.Array], Params]
     sample: Callable[[Params, jax.Array, GaussianDraws], tuple[jax.Array, jax.Array]]  # (params, input, draws) -> u [..., A], log pi [...]
     mode: Callable[[Params, jax.Array], jax.Array]  # (params, input) -> tanh(mean) [..., A]
-    draw: Callable[..., GaussianDraws]  # (key, shape [...], training=False); dropout only in training
+    draw: Callable[..., GaussianDraws]  # (tape, shape [...], training=False); dropout only in training
 
 
 def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0) -> Actor:
@@ -39,12 +40,9 @@ def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], d
     def mode(params: Params, inputs: jax.Array) -> jax.Array:
         return jnp.tanh(networks.apply(net, params, inputs)[0])
 
-    def draw(key: jax.Array, shape: tuple[int, ...], training: bool = False) -> GaussianDraws:
-        noise_key, mask_key = jax.random.split(key)
-        masks = None
-        if training and dropout:
-            masks = networks.dropout_masks(mask_key, dropout, (len(widths), *shape, widths[0]))
-        return GaussianDraws(jax.random.normal(noise_key, (*shape, action_size)), masks)
+    def draw(tape: Tape, shape: tuple[int, ...], training: bool = False) -> GaussianDraws:
+        masks = tape.keep(dropout, (len(widths), *shape, widths[0])) if training and dropout else None
+        return GaussianDraws(tape.normal((*shape, action_size)), masks)
 
     return Actor(lambda key: networks.init(net, key, jnp.zeros(input_size)), sample, mode, draw)
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from expo_bench import networks
-from expo_bench.parts import diffusion, flow, optim
+from expo_bench.parts import diffusion, flow, optim, replay
+from expo_bench.parts.tape import Tape
 
 Params = Any
 
@@ -33,9 +34,9 @@ class BasePolicy(NamedTuple):
     """What an algorithm needs of a base policy: pure functions on one parameter pytree."""
 
     init: Callable[[jax.Array], Params]
-    draw_loss: Callable[[jax.Array, int], LossDraws]  #                      (key, B)
+    draw_loss: Callable[[Tape, int], LossDraws]  #                           (tape, B)
     loss: Callable[[Params, jax.Array, jax.Array, LossDraws], jax.Array]  #  (params, obs [B, O], action [B, A], draws) -> scalar
-    draw_samples: Callable[[jax.Array, tuple[int, ...]], SampleDraws]  #     (key, (..., N))
+    draw_samples: Callable[[Tape, tuple[int, ...]], SampleDraws]  #          (tape, (..., N))
     sample: Callable[[Params, jax.Array, SampleDraws], jax.Array]  #         (params, obs [..., O], draws) -> [..., N, A] in [-1, 1]
 
 
@@ -72,12 +73,10 @@ def make(
 
         return run
 
-    def draw_loss(key: jax.Array, batch: int) -> LossDraws:
-        noise_key, t_key, mask_key = jax.random.split(key, 3)
-        u = jax.random.uniform(t_key, (batch,))
-        t = u if kind == "flow" else jnp.floor(u * steps).astype(jnp.int32)
-        masks = networks.dropout_masks(mask_key, dropout, (blocks, batch, hidden)) if dropout else None
-        return LossDraws(jax.random.normal(noise_key, (batch, action_size)), t, masks)
+    def draw_loss(tape: Tape, batch: int) -> LossDraws:
+        t = tape.uniform((batch,)) if kind == "flow" else replay.index(tape.uniform((batch,)), steps)
+        masks = tape.keep(dropout, (blocks, batch, hidden)) if dropout else None
+        return LossDraws(tape.normal((batch, action_size)), t, masks)
 
     def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws) -> jax.Array:
         run = network(params, obs, draws.masks)
@@ -85,10 +84,10 @@ def make(
             return flow.imitation_loss(run, action, draws.noise, draws.t)
         return diffusion.imitation_loss(run, schedule, action, draws.noise, draws.t)
 
-    def draw_samples(key: jax.Array, shape: tuple[int, ...]) -> SampleDraws:
+    def draw_samples(tape: Tape, shape: tuple[int, ...]) -> SampleDraws:
         if kind == "flow":
-            return SampleDraws(jax.random.normal(key, (*shape, action_size)), None)
-        noise = jax.random.normal(key, (steps + 1, *shape, action_size))
+            return SampleDraws(tape.normal((*shape, action_size)), None)
+        noise = tape.normal((steps + 1, *shape, action_size))
         return SampleDraws(noise[0], noise[1:])
 
     def sample(params: Params, obs: jax.Array, draws: SampleDraws) -> jax.Array:

@@ -43,11 +43,6 @@ def ensemble(
     return Ensemble(init, values)
 
 
-def draw_subset(key: jax.Array, shape: tuple[int, ...], members: int, subset: int) -> jax.Array:
-    """[*shape, M] int32: M distinct members of K, drawn uniformly (REDQ, Chen et al. 2021)."""
-    return jax.lax.top_k(jax.random.uniform(key, (*shape, members)), subset)[1].astype(jnp.int32)
-
-
 def min_of(critic: Ensemble, params: Params, subset: jax.Array, obs: jax.Array, action: jax.Array) -> jax.Array:
     """min over the members in `subset` [M] of Q(s, a) -> [...]."""
     return jnp.min(critic.values(jax.tree.map(lambda p: p[subset], params), obs, action), axis=0)

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from envs.registry import TASKS
 
 import envs
+from envs.registry import TASKS
 from expo_bench import agents, datasets
 from expo_bench.errors import UserError, unknown
 from expo_bench.parts import replay
@@ -67,7 +67,7 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
         data = datasets.default_dataset(name, env, device_rows.cache_dir() / "data")
         source = f"the task's own demonstrations ({data.meta.get('source', 'generated')})"
     else:
-        data, source = datasets.load(experiment.dataset, env), experiment.dataset
+        data, source = datasets.load(experiment.dataset), experiment.dataset
     if experiment.episodes is not None:
         data = datasets.first_episodes(data, experiment.episodes)
     data, warnings = datasets.prepare(data, env, source)
