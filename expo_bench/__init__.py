@@ -1,1 +1,33 @@
-"""A pure-functional JAX benchmark suite for reinforcement learning with expressive policies."""
+"""A pure-functional JAX benchmark suite for reinforcement learning with expressive policies.
+
+    import expo_bench
+    experiment = expo_bench.Experiment("mine", tasks=["point-umaze"], methods=["expo", "rlpd"], seeds=5, protocol={"online_steps": 5_000})
+    frame = expo_bench.run(experiment)   # one row per task, agent, seed and evaluation
+
+Light to import: the heavy parts are loaded by `run`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from expo_bench.errors import UserError
+from expo_bench.sweeps.experiment import Experiment, Method
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["Experiment", "Method", "UserError", "run"]
+
+
+def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -> pd.DataFrame:
+    """Run an experiment into the folder `out` (default: the next free one under runs/) and return its results as a data frame.
+
+    One row per task, agent, variant, cell of hyperparameters, seed and evaluation; `frame.attrs["folder"]` names the folder.
+    Raises UserError for an experiment that cannot be run.
+    """
+    from expo_bench.sweeps import runner
+
+    return runner.run(experiment, out, **options)

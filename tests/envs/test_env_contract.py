@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from env_programs import ROWS, actions_of, equal, keys_of, make, program, select
 
 import envs
 from envs import core
-from env_programs import ROWS, actions_of, equal, keys_of, make, program, select
 
 ALL = [
     ("point-umaze", "mjx"),
