@@ -13,7 +13,7 @@ from typing import Any
 from expo_bench import agents
 from expo_bench.agents import expo
 from expo_bench.config import fields, replace, traced_values
-from expo_bench.errors import UserError
+from expo_bench.errors import unknown
 from expo_bench.protocol import Protocol
 from expo_bench.protocol import validate as validate_protocol
 from expo_bench.sweeps.experiment import Experiment, Method
@@ -46,24 +46,23 @@ class Program:
 
 def programs(experiment: Experiment, suites: dict[str, str | None], has_dataset: bool = True) -> list[Program]:
     """The programs of an experiment, in the order task, method, static cell. `suites` names the suite of each task (its presets)."""
-    used: set[str] = set()
+    every_field = {name for agent in {*agents.AGENTS, *(m.agent for m in experiment.all_methods())} for name in fields(agents.load(agent).Config)}
+    for name in experiment.config:
+        if name not in every_field:
+            raise unknown(f"config field of experiment {experiment.name!r} (no agent has it)", name, every_field)
     result = []
     for task in experiment.tasks:
         for method in experiment.all_methods():
-            result += _of_method(experiment, task, method, suites.get(task), has_dataset, used)
-    unused = set(experiment.config) - used
-    if unused:
-        raise UserError(f"experiment {experiment.name!r}: no agent has the config field {sorted(unused)[0]!r}")
+            result += _of_method(experiment, task, method, suites.get(task), has_dataset)
     return result
 
 
-def _of_method(experiment: Experiment, task: str, method: Method, suite: str | None, has_dataset: bool, used: set[str]) -> list[Program]:
+def _of_method(experiment: Experiment, task: str, method: Method, suite: str | None, has_dataset: bool) -> list[Program]:
     module = agents.load(method.agent)
     where = f"{task}, agent {method.agent!r}"
     preset = module.SUITES.get(suite, {}) if suite else {}
     config = replace(module.Config(), where, **preset.get("config", {}))
     shared = {name: value for name, value in experiment.config.items() if name in fields(config)}
-    used |= set(shared)
     config = replace(config, where, **{**shared, **method.config})
     protocol = _protocol(experiment, method, suite, where)
     validate_protocol(protocol, where, has_dataset=has_dataset)
