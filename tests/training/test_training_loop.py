@@ -1,0 +1,216 @@
+"""The run loop on a toy environment: what is stored, sampled, skipped and evaluated, and what makes two runs equal."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import SMALL, Walk, dataset
+
+from expo_bench import agents
+from expo_bench.agents.base import Agent
+from expo_bench.config import fields, traced_values
+from expo_bench.parts import replay
+from expo_bench.protocol import Protocol
+from expo_bench.training import loop
+
+PROTOCOL = Protocol(offline_steps=10, online_steps=40, updates=2, batch_size=8, eval_every=20, eval_episodes=4)
+
+
+def packed(data):
+    return replay.pack(replay.Batch(data.obs, data.action, data.reward, data.terminated.astype(np.float32), data.next_obs))
+
+
+def build(agent="rlpd", protocol=PROTOCOL, env=None, **config):
+    module = agents.load(agent)
+    settings = {k: v for k, v in {**SMALL, **config}.items() if k in fields(module.Config())}
+    return loop.make(env or Walk(), module.make, module.Config(**settings), protocol, 60), module.Config(**settings)
+
+
+def hyper_of(config, rows=None):
+    values = {k: jnp.float32(v) for k, v in traced_values(config).items()}
+    return values if rows is None else {k: jnp.full((rows,), v) for k, v in values.items()}
+
+
+def clock(grad_step=0, env_step=0):
+    return loop.Clock(jnp.int32(grad_step), jnp.int32(env_step))
+
+
+@pytest.fixture(scope="module")
+def rlpd():
+    run, config = build()
+    return run, hyper_of(config), jax.jit(run.online), jax.jit(run.init)(jnp.int32(3), hyper_of(config)), packed(dataset())
+
+
+def test_true_transitions_are_stored_in_order(rlpd):
+    run, hyper, online, state, data = rlpd
+    state, _ = online(state, clock(), jnp.int32(25), hyper, data)
+    rows = replay.unpack(state.buffer[:25], 2, 1)
+    assert np.all(np.asarray(state.buffer[25:]) == 0)
+    np.testing.assert_allclose(rows.next_obs[:, 0], rows.obs[:, 0] + 0.1 * np.clip(rows.action[:, 0], -1, 1), atol=1e-6)
+    np.testing.assert_array_equal(rows.terminated, rows.next_obs[:, 0] >= 1.0)
+    same_episode = np.isclose(rows.obs[1:, 0], rows.next_obs[:-1, 0])
+    assert same_episode.sum() >= 22, "consecutive rows belong together except at resets"
+    assert np.any(~same_episode), "25 steps of a 20-step horizon hold a reset"
+
+
+def test_a_time_limit_is_stored_without_termination_and_with_its_true_next_observation():
+    run, config = build(env=Walk(horizon=3), protocol=dataclasses.replace(PROTOCOL, updates=1))
+    hyper = hyper_of(config)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(9), hyper, packed(dataset()))
+    rows = replay.unpack(state.buffer[:9], 2, 1)
+    assert not np.any(rows.terminated)
+    np.testing.assert_allclose(rows.next_obs[:, 0], rows.obs[:, 0] + 0.1 * np.clip(rows.action[:, 0], -1, 1), atol=1e-6)
+    assert not np.allclose(rows.next_obs[2], rows.obs[3]), "row 3 starts a new episode"
+
+
+def test_a_run_may_be_cut_into_chunks_anywhere(rlpd):
+    run, hyper, online, state, data = rlpd
+    whole, _ = online(state, clock(), jnp.int32(20), hyper, data)
+    first, _ = online(state, clock(), jnp.int32(7), hyper, data)
+    second, _ = online(first, clock(env_step=7), jnp.int32(13), hyper, data)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seeds_differ_and_repeat(rlpd):
+    run, hyper, online, state, data = rlpd
+    again, _ = online(jax.jit(run.init)(jnp.int32(3), hyper), clock(), jnp.int32(20), hyper, data)
+    once, _ = online(state, clock(), jnp.int32(20), hyper, data)
+    other, _ = online(jax.jit(run.init)(jnp.int32(4), hyper), clock(), jnp.int32(20), hyper, data)
+    np.testing.assert_array_equal(once.buffer, again.buffer)
+    assert not np.allclose(once.buffer, other.buffer)
+
+
+def test_a_blow_up_is_counted_and_never_learnt_from():
+    run, config = build(env=Walk(blows_up=True))
+    hyper = hyper_of(config)
+    state, _ = jax.jit(run.warmup)(run.init(jnp.int32(1), hyper), clock(), jnp.int32(40), hyper, packed(dataset()))
+    actions = np.asarray(replay.unpack(state.buffer, 2, 1).action)
+    assert int(state.blowups) > 0
+    assert np.all(actions <= 0.9), "no transition of a blow-up is in the buffer"
+
+
+def test_warm_up_acts_at_random_and_learns_nothing():
+    run, config = build()
+    hyper = hyper_of(config)
+    start = run.init(jnp.int32(1), hyper)
+    state, _ = jax.jit(run.warmup)(start, clock(), jnp.int32(40), hyper, packed(dataset()))
+    for a, b in zip(jax.tree.leaves(start.agent), jax.tree.leaves(state.agent), strict=True):
+        np.testing.assert_array_equal(a, b)
+    actions = np.asarray(replay.unpack(state.buffer, 2, 1).action)
+    assert actions.min() < -0.7 and actions.max() > 0.7
+
+
+@pytest.mark.parametrize("sampling, fraction", [("mixed", 0.5), ("mixed", 0.0), ("mixed", 1.0), ("union", 0.5)])
+def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
+    """An agent that only records its batches: offline rows carry the reward 7, online ones 0."""
+    def make(config, spec):
+        def learn(state, batches, draws):
+            return jnp.sum(batches.reward == 7.0, axis=1).astype(jnp.float32), {"offline": jnp.mean(batches.reward == 7.0)}
+
+        return Agent(
+            lambda key: jnp.zeros(PROTOCOL.updates), None, None, lambda key: (), learn, lambda key, explore: (),
+            lambda state, obs, draws, explore: jnp.zeros(1), None,
+        )  # fmt: skip
+
+    protocol = dataclasses.replace(PROTOCOL, sampling=sampling, offline_fraction=fraction)
+    run = loop.make(Walk(), make, NoConfig(), protocol, 60)
+    data = packed(dataclasses.replace(dataset(), reward=np.full(60, 7.0, np.float32)))
+    state, metrics = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(40), {}, data)
+    if sampling == "mixed":
+        np.testing.assert_array_equal(state.agent, fraction * PROTOCOL.batch_size)
+    else:  # uniform over 60 offline and 1..40 online transitions
+        expected = np.mean([60 / (60 + n) for n in range(1, 41)])
+        assert abs(float(metrics["offline"]) - expected) < 0.08
+
+
+def test_rewards_are_shifted_in_the_replay_but_not_in_evaluations():
+    run, config = build(protocol=dataclasses.replace(PROTOCOL, reward_shift=-1.0))
+    hyper = hyper_of(config)
+    state, _ = jax.jit(run.warmup)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(10), hyper, packed(dataset()))
+    assert np.all(np.isin(np.asarray(replay.unpack(state.buffer[:10], 2, 1).reward), (-1.0, 0.0)))
+    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), hyper)["episode_return"]) >= 0
+
+
+def test_several_environments_per_row_fill_the_buffer_together():
+    run, config = build(protocol=dataclasses.replace(PROTOCOL, num_envs=4, updates=1))
+    hyper = hyper_of(config)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(5), hyper, packed(dataset()))
+    assert np.all(np.any(np.asarray(state.buffer[:20]) != 0, axis=1)) and np.all(np.asarray(state.buffer[20:]) == 0)
+
+
+def constant(action, state_size):
+    """An agent that always acts the same; its state has another shape for every agent."""
+    def make(config, spec):
+        act = lambda s, obs, d, explore: jnp.full(1, action)
+        return Agent(lambda key: jnp.zeros(state_size), None, None, None, None, lambda key, explore: (), act, None)
+
+    return make
+
+
+@dataclasses.dataclass(frozen=True)
+class NoConfig:
+    pass
+
+
+def test_every_agent_meets_the_same_episodes_at_the_same_evaluation_and_others_at_the_next():
+    def returns(state_size, seed, number):
+        run = loop.make(Walk(), constant(0.55, state_size), NoConfig(), dataclasses.replace(PROTOCOL, eval_episodes=64), 60)
+        return float(run.evaluate(run.init(jnp.int32(seed), {}), jnp.int32(number), {})["episode_length"])
+
+    assert returns(1, 0, 20) == returns(7, 0, 20)
+    assert len({returns(1, 0, 20), returns(1, 0, 40), returns(1, 1, 20)}) == 3
+
+
+def test_evaluation_counts_whole_episodes_and_nothing_after_their_end():
+    """A walker that always goes right solves every episode in 10 or 9 steps and is paid once."""
+    run = loop.make(Walk(), constant(1.0, 1), NoConfig(), PROTOCOL, 60)
+    metrics = jax.jit(run.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
+    assert float(metrics["success"]) == 1.0 and float(metrics["episode_return"]) == 1.0
+    assert 9 <= float(metrics["episode_length"]) <= 10
+    assert not bool(metrics["diverged"])
+
+
+def test_a_diverged_row_is_flagged_and_its_neighbour_untouched():
+    run, config = build()
+    hyper = hyper_of(config, rows=2)
+    init, online, evaluate = jax.vmap(run.init), jax.vmap(run.online, in_axes=(0, None, None, 0, None)), jax.vmap(run.evaluate, in_axes=(0, None, 0))
+    state = init(jnp.arange(2, dtype=jnp.int32), hyper)
+    broken = state._replace(agent=jax.tree.map(lambda x: x.at[0].set(jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x, state.agent))
+    online = jax.jit(online)
+    after, _ = online(state, clock(), jnp.int32(10), hyper, packed(dataset()))
+    after_broken, _ = online(broken, clock(), jnp.int32(10), hyper, packed(dataset()))
+    for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(after_broken), strict=True):
+        np.testing.assert_array_equal(a[1], b[1])
+    assert evaluate(after_broken, jnp.int32(10), hyper)["diverged"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("agent", ["expo", "rlpd"])
+def test_a_row_is_bitwise_the_same_beside_other_neighbours_and_close_to_itself_alone(agent):
+    protocol = dataclasses.replace(PROTOCOL, updates=2, online_steps=100)
+    run, config = build(agent, protocol)
+    online = jax.jit(jax.vmap(run.online, in_axes=(0, None, None, 0, None)))
+    data = packed(dataset())
+
+    def train(seeds, lrs):
+        hyper = {**hyper_of(config, rows=len(seeds)), "critic_lr": jnp.asarray(lrs, jnp.float32)}
+        state = jax.vmap(run.init)(jnp.asarray(seeds, jnp.int32), hyper)
+        return online(state, clock(), jnp.int32(100), hyper, data)[0]  # 200 updates
+
+    one = train([5, 6, 7], [3e-4, 3e-4, 3e-4])
+    two = train([5, 0, 1], [3e-4, 1e-2, 1e-3])
+    alone = train([5], [3e-4])
+    for a, b, c in zip(jax.tree.leaves(one), jax.tree.leaves(two), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_allclose(np.asarray(a[0], np.float64), np.asarray(c[0], np.float64), atol=2e-4, rtol=2e-3)
+
+
+def test_the_second_call_does_not_retrace(rlpd):
+    run, hyper, online, state, data = rlpd
+    online(state, clock(), jnp.int32(3), hyper, data)
+    before = online._cache_size()
+    state, _ = online(state, clock(), jnp.int32(4), hyper, data)
+    online(state, clock(env_step=4), jnp.int32(5), hyper, data)
+    assert online._cache_size() == before
