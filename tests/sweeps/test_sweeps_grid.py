@@ -1,0 +1,103 @@
+"""From an experiment to programs: axes, grouping, protocols, and what is refused."""
+
+import dataclasses
+
+import pytest
+
+from expo_bench import Experiment, Method, UserError
+from expo_bench.sweeps import grid
+from expo_bench.sweeps.runner import plan
+
+BASE = Experiment("test", tasks=["point-umaze"], methods=["expo", "rlpd"], seeds=3, protocol={"online_steps": 8_000, "eval_every": 1_000})
+
+
+def with_(**values):
+    return dataclasses.replace(BASE, **values)
+
+
+def test_seeds_and_traced_axes_are_rows_of_one_program():
+    expo, rlpd = plan(with_(vary={"expo.edit_scale": (0.05, 0.1, 0.3), "expo.critic_lr": ("1e-4", "3e-4")}))
+    assert len(expo.rows) == 3 * 2 * 3 and len(rlpd.rows) == 3
+    assert {(r.hyper["edit_scale"], r.hyper["critic_lr"], r.seed) for r in expo.rows} == {
+        (s, lr, seed) for s in (0.05, 0.1, 0.3) for lr in (1e-4, 3e-4) for seed in range(3)
+    }
+    assert expo.rows[0].labels == {"expo.edit_scale": 0.05, "expo.critic_lr": 1e-4}
+    assert rlpd.rows[0].labels == {}
+
+
+def test_static_axes_are_programs_of_their_own():
+    programs = plan(with_(methods=["expo"], vary={"expo.n_samples": ("8", "16"), "expo.discount": (0.9, 0.99)}))
+    assert [p.config.n_samples for p in programs] == [8, 16]
+    assert all(len(p.rows) == 2 * 3 for p in programs)
+
+
+def test_released_protocols_differ_and_the_equal_one_is_expos():
+    expo, rlpd = plan(BASE)
+    assert expo.protocol.warmup_steps == 0 and rlpd.protocol.warmup_steps == 5_000
+    assert expo.protocol.offline_steps == 200_000 and rlpd.protocol.offline_steps == 0
+    expo, rlpd, fql = plan(with_(comparison="equal", methods=["expo", "rlpd", "fql"]))
+    assert rlpd.protocol == dataclasses.replace(expo.protocol, offline_steps=0), "RLPD has no offline phase under any protocol"
+    assert fql.protocol == expo.protocol
+    assert plan(with_(methods=["fql"]))[0].protocol.sampling == "union"
+
+
+def test_a_shared_warm_up_shortens_one_and_gives_nobody_one():
+    expo, rlpd = plan(with_(protocol={**BASE.protocol, "warmup_steps": 100}))
+    assert (expo.protocol.warmup_steps, rlpd.protocol.warmup_steps) == (0, 100)
+
+
+def test_suite_presets_apply():
+    (program,) = plan(with_(tasks=["door"], methods=["expo"]))
+    assert program.config.edit_dropout == 0.1 and program.rows[0].hyper["edit_scale"] == 0.7
+    assert program.protocol.offline_steps == 20_000
+
+
+def test_a_method_overrides_the_experiment_and_the_preset():
+    (program,) = plan(with_(methods=[Method("expo", config={"hidden": (4,)}, protocol={"updates": 3})], config={"hidden": (8, 8), "critics": 5}))
+    assert (program.config.hidden, program.config.critics, program.protocol.updates) == ((4,), 5, 3)
+
+
+def test_labels_name_the_variant_and_static_cells():
+    program = plan(with_(methods=[Method("expo", "random", {"select_act": "random"})], vary={"expo.n_samples": (8, 9)}))[1]
+    assert program.label == "expo (random) n_samples=9"
+    assert grid.differences([program])["point-umaze/expo/random"]["online_steps"] == 8_000
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"tasks": ["point-umaz"]}, "unknown task 'point-umaz'; did you mean 'point-umaze'"),
+        ({"tasks": []}, "no tasks"),
+        ({"methods": []}, "no agents"),
+        ({"methods": ["exppo"]}, "unknown agent 'exppo'; did you mean 'expo'"),
+        ({"methods": ["expo", "expo"]}, "same agent and variant"),
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"first_seed": -1}, "first_seed must not be negative"),
+        ({"vary": {"expo.edit_scal": (1,)}}, "unknown field of point-umaze, agent 'expo' 'edit_scal'; did you mean 'edit_scale'"),
+        ({"vary": {"iql.tau": (1,)}}, "names an agent that does not run (running: expo, rlpd)"),
+        ({"vary": {"edit_scale": (1,)}}, "an axis is written agent.field"),
+        ({"vary": {"expo.edit_scale": ()}}, "has no values"),
+        ({"vary": {"expo.edit_scale": (0.1, 0.1)}}, "has a value twice"),
+        ({"vary": {"expo.edit_scale": ("big",)}}, "edit_scale: expected float, got 'big'"),
+        ({"vary": {"expo.n_samples": (2.5,)}}, "n_samples: expected int, got 2.5"),
+        ({"vary": {"expo.n_samples": (4,)}}, "n_edits must lie in 0..n_samples (4), got 8"),
+        ({"config": {"hiden": (8,)}}, "'hiden'; did you mean 'hidden'"),
+        ({"config": {"select_act": "min"}}, "select_act must be one of max, random, got 'min'"),
+        ({"protocol": {"online_step": 1}}, "protocol 'online_step'; did you mean 'online_steps'"),
+        ({"protocol": {"online_steps": 100}}, "warmup_steps (5000) exceed online_steps (100)"),
+        ({"protocol": {"batch_size": 0}}, "batch_size must be at least 1"),
+        ({"protocol": {"sampling": "half"}}, "sampling must be 'mixed' or 'union'"),
+        ({"protocol": {"offline_fraction": 1.5}}, "offline_fraction must lie in [0, 1]"),
+        ({"protocol": {"num_envs": 3}}, "must be a multiple of num_envs (3)"),
+        ({"dataset": "none"}, "offline_steps need a dataset"),
+        ({"comparison": "fair"}, "comparison must be 'released' or 'equal'"),
+        ({"engine": "bullet"}, "engine must be"),
+        ({"precision": "float16"}, "precision must be one of"),
+        ({"block_rows": 0}, "block_rows must be at least 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line(change, message):
+    with pytest.raises(UserError) as error:
+        plan(with_(**change))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,145 @@
+"""A whole sweep on a toy environment: what it writes, that it repeats, and what blocks and devices change."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from toy import SMALL, Walk, dataset
+
+import expo_bench
+from expo_bench import Experiment, Method, UserError
+from expo_bench.sweeps import runner
+
+TINY = Experiment(
+    "tiny",
+    tasks=["point-umaze"],
+    methods=["expo", Method("expo", "random selection", {"select_act": "random", "select_backup": "random"}), "bc", "rlpd"],
+    seeds=3,
+    config=SMALL,
+    protocol={"offline_steps": 6, "warmup_steps": 10, "online_steps": 40, "updates": 2, "batch_size": 8, "eval_every": 20, "eval_episodes": 4},
+)
+
+
+@pytest.fixture()
+def toy(monkeypatch):
+    """`point-umaze` is the toy walk, with the toy's data."""
+    monkeypatch.setattr(runner.envs, "make", lambda name, engine="auto": Walk())
+    monkeypatch.setattr(runner.datasets, "default_dataset", lambda name, env, cache: dataset())
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner.envs, "make", lambda name, engine="auto": Walk())
+        patch.setattr(runner.datasets, "default_dataset", lambda name, env, cache: dataset())
+        folder = tmp_path_factory.mktemp("runs") / "tiny"
+        return expo_bench.run(dataclasses.replace(TINY, vary={"rlpd.discount": (0.9, 0.99)}), folder), folder
+
+
+def test_one_row_per_method_cell_seed_and_evaluation(tiny):
+    frame, folder = tiny
+    keys = ["task", "agent", "variant", "rlpd.discount", "seed", "phase", "env_step"]
+    assert not frame.duplicated(keys).any()
+    counts = frame.groupby(["agent", "variant"]).size()
+    assert counts[("expo", "")] == counts[("expo", "random selection")] == counts[("bc", "")] == 3 * 3
+    assert counts[("rlpd", "")] == 2 * 3 * 3
+    assert frame[frame.agent == "expo"].groupby("env_step").phase.unique().map(list).to_dict() == {0: ["offline"], 20: ["online"], 40: ["online"]}
+    assert set(frame[frame.agent == "rlpd"].phase) == {"online"}
+    assert frame.attrs["folder"] == str(folder)
+
+
+def test_counted_steps_and_values(tiny):
+    frame, _ = tiny
+    last = frame[frame.env_step == 40].groupby("agent").grad_step.first()
+    assert last["expo"] == 6 + 40 * 2 and last["rlpd"] == (40 - 10) * 2 and last["bc"] == 6
+    assert frame.success.between(0, 1).all() and (frame.score == frame.success).all()
+    assert (frame.eval_episodes == 4).all() and not frame.diverged.any() and (frame.blowups == 0).all()
+    assert frame[(frame.agent == "expo") & (frame.env_step > 0)][["critic_loss", "q_mean", "entropy", "alpha", "imitation_loss"]].notna().all().all()
+
+
+def test_what_is_on_disk_is_what_was_returned(tiny):
+    frame, folder = tiny
+    disk = pd.concat([pd.read_parquet(p) for p in sorted((folder / "results").glob("*.parquet"))], ignore_index=True)
+    pd.testing.assert_frame_equal(disk[frame.columns], frame, check_dtype=False)
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_manifest_says_how_to_repeat_it(tiny):
+    _, folder = tiny
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["experiment"] == "tiny" and manifest["finished"] and manifest["precision"] == "float32"
+    assert manifest["seeds"] == [0, 1, 2] and {"jax", "mujoco", "expo-bench"} <= set(manifest["versions"])
+    assert manifest["protocols"]["point-umaze/rlpd/"]["warmup_steps"] == 10
+    program = manifest["programs"][0]
+    assert program["config"]["n_samples"] == 2 and program["block_rows"] >= 1
+    assert all(program["timings"][k] > 0 for k in ("compile_s", "offline_s", "online_s", "evaluation_s"))
+
+
+def test_the_report_reads_it(tiny):
+    from analysis.load import load
+    from analysis.report import text_table, write_report
+
+    _, folder = tiny
+    text = text_table(load([folder]))
+    assert "expo (random selection)" in text and "rlpd discount=0.9" in text
+    page = write_report([folder]).read_text()
+    assert "random selection" in page and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def strip(frame):
+    return frame.drop(columns="wall_s")
+
+
+def test_the_same_experiment_gives_the_same_numbers_and_blocks_do_not_matter(toy, tmp_path):
+    one = dataclasses.replace(TINY, methods=["rlpd"], block_rows=2)
+    first, second = (expo_bench.run(one, tmp_path / name) for name in ("a", "b"))
+    pd.testing.assert_frame_equal(strip(first), strip(second))
+    more = expo_bench.run(dataclasses.replace(one, seeds=4), tmp_path / "c")
+    order = ["seed", "env_step"]
+    fewer = strip(more[more.seed < 3]).sort_values(order, ignore_index=True)
+    pd.testing.assert_frame_equal(fewer, strip(first).sort_values(order, ignore_index=True))
+
+
+def test_results_do_not_depend_on_the_number_of_devices(tmp_path):
+    """The same block shape on one and on three virtual CPU devices, each in a process of its own: equal up to rounding (1e-7 was seen)."""
+    code = """
+import sys, jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+sys.path.insert(0, "tests")
+from toy import SMALL, Walk, dataset
+from expo_bench import Experiment, run
+from expo_bench.sweeps import devices, runner
+devices.cores = lambda: int(sys.argv[1])
+runner.envs.make = lambda name, engine="auto": Walk()
+runner.datasets.default_dataset = lambda name, env, cache: dataset()
+protocol = dict(offline_steps=4, online_steps=20, updates=2, batch_size=8, eval_every=10, eval_episodes=4)
+assert len(jax.devices()) == int(sys.argv[1])
+frame = run(Experiment("d", ["point-umaze"], ["expo"], seeds=5, config=SMALL, protocol=protocol, block_rows=2), sys.argv[2])
+frame.drop(columns="wall_s").sort_values(["seed", "phase", "env_step"]).to_csv(sys.argv[2] + ".csv", float_format="%.9g", index=False)
+"""
+    for n in (1, 3):
+        subprocess.run([sys.executable, "-c", code, str(n), str(tmp_path / f"d{n}")], check=True, capture_output=True, timeout=300)
+    one, three = (pd.read_csv(tmp_path / f"d{n}.csv") for n in (1, 3))
+    pd.testing.assert_frame_equal(one, three, check_exact=False, rtol=1e-5, atol=1e-6)
+
+
+def test_uneven_rows_are_padded_and_the_padding_is_not_reported(toy, tmp_path):
+    frame = expo_bench.run(dataclasses.replace(TINY, methods=["bc"], seeds=3, block_rows=2), tmp_path / "x")
+    assert sorted(frame.seed.unique()) == [0, 1, 2] and len(frame) == 9
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(toy, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="already holds something"):
+        expo_bench.run(TINY, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_data_an_online_agent_runs_and_others_are_refused(toy, tmp_path):
+    protocol = {**TINY.protocol, "offline_steps": 0, "sampling": "union"}
+    frame = expo_bench.run(dataclasses.replace(TINY, methods=["rlpd"], dataset="none", protocol=protocol), tmp_path / "x")
+    assert np.isfinite(frame.success).all()
