@@ -5,8 +5,9 @@ the -1 / 0 form of the offline-to-online literature ("binary" Adroit: Nair et al
 of the 200 steps that are solved. Nothing terminates.
 
 In C MuJoCo the model is the released one, number for number. MJX has no collision of a cylinder with a box, so there every colliding
-cylinder is a capsule of the same total length: the door, its frame and its latch have rounded ends. Contacts then differ, and results of
-the two engines are not interchangeable step for step.
+cylinder is a capsule of the same total length: the door, its frame and its latch have rounded ends. MJX also has no noslip solver, and
+here solves for the deepest contacts only. Trajectories part at the first contact; the trained DAPG policy opens the door equally often and
+equally fast on both (measured: 20 of 20 and 10 of 10 episodes, 0.74 of the steps solved), so scores may be compared, states may not.
 """
 
 from __future__ import annotations
