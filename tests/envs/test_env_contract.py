@@ -14,8 +14,6 @@ from env_programs import ROWS, actions_of, equal, keys_of, make, program, select
 import envs
 from envs import core, push
 
-pytestmark = pytest.mark.xdist_group("env-contract")  # one process compiles each program once
-
 ALL = [
     ("point-umaze", "mjx"),
     ("point-umaze", "mujoco"),

@@ -10,8 +10,6 @@ from env_programs import equal, keys_of, make
 import envs
 from envs.core import TaskError
 
-pytestmark = pytest.mark.xdist_group("env-demonstrators")  # one process compiles each program once
-
 EPISODES = 128
 QUALITY = {  # task: (lowest, highest success rate, most steps of a successful one on average)
     "point-umaze": (0.5, 0.9, 90),

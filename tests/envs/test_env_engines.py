@@ -10,12 +10,9 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-import pytest
 from env_programs import actions_of, equal, keys_of, make
 
 from envs.mujoco_engine import bits_of, double_bits
-
-pytestmark = pytest.mark.xdist_group("env-engines")
 
 
 def run_alone(code: str, **environment: str) -> dict:
