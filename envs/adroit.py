@@ -5,8 +5,9 @@ the -1 / 0 form of the offline-to-online literature ("binary" Adroit: Nair et al
 of the 200 steps that are solved. Nothing terminates.
 
 In C MuJoCo the model is the released one, number for number. MJX has no collision of a cylinder with a box, so there every colliding
-cylinder is a capsule of the same total length: the door, its frame and its latch have rounded ends. Contacts then differ, and results of
-the two engines are not interchangeable step for step.
+cylinder is a capsule of the same total length: the door, its frame and its latch have rounded ends. MJX also has no noslip solver, and
+here solves for the deepest contacts only. Trajectories part at the first contact; the trained DAPG policy opens the door equally often and
+equally fast on both (measured: 20 of 20 and 10 of 10 episodes, 0.74 of the steps solved), so scores may be compared, states may not.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ FRAME_LOW = (-0.3, 0.25, 0.252)  # metres, the box from which the door frame's p
 FRAME_HIGH = (-0.2, 0.35, 0.35)
 HINGE = 28  #                      the door's angle in the observation
 MJX_ITERATIONS, MJX_LS_ITERATIONS = 8, 16  # enough for the DAPG policies, at a quarter of the cost of the released 20 and 50
+# MJX keeps a slot for each contact that could ever be: 449 contacts, 1,990 constraint rows. It solves for this many of each condim, the
+# deepest ones.
+MJX_CONTACTS = 20
 
 
 def asset(name: str) -> Path:
@@ -57,6 +61,7 @@ def door_model(*, capsules: bool) -> mujoco.MjModel:
                 geom.type = mujoco.mjtGeom.mjGEOM_CAPSULE
                 geom.size[1] = max(geom.size[1] - geom.size[0], 1e-3)  # a capsule's half length leaves out its caps
         spec.option.iterations, spec.option.ls_iterations = MJX_ITERATIONS, MJX_LS_ITERATIONS
+        spec.add_numeric(name="max_contact_points", data=[MJX_CONTACTS], size=1)
     model = spec.compile()
     for first, last, gain in (("A_WRJ1", "A_WRJ0", 10.0), ("A_FFJ3", "A_THJ0", 1.0)):
         chosen = slice(model.actuator(first).id, model.actuator(last).id + 1)

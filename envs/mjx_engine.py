@@ -6,6 +6,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs.physics import LARGEST, Readout, System, import_mjx
 
@@ -51,7 +52,8 @@ class MjxPhysics:
         def substep(_, carry):
             data, _ = carry
             full = self._blank.replace(qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.warmstart, ctrl=ctrl)
-            full = self._step(model, full)
+            with np.errstate(over="ignore"):  # MJX writes the largest float64 into a float32 while it is traced
+                full = self._step(model, full)
             return MjxData(full.qpos, full.qvel, full.qacc_warmstart), full.site_xpos[sites]
 
         start = data, jnp.zeros((len(system.sites), 3), dtype)

@@ -22,6 +22,7 @@ import numpy as np
 from envs.physics import LARGEST, Readout, System
 
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART
+_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{what}")) for what in ("QPOS", "QVEL", "QACC", "CTRL")]
 _ROWS_PER_JOB = 4  # handing a job to another thread costs about as much as stepping a row of the smallest task
 
 
@@ -61,6 +62,15 @@ class _Worker(threading.local):
     def __init__(self, model: mujoco.MjModel):
         self.model = copy.copy(model)
         self.data = mujoco.MjData(self.model)
+        self.warnings = self.data.warning.number  # a view
+        self.warnings[:] = 1  # MuJoCo prints a warning, and writes a log file into the working directory, only when it is the first
+
+    def warned(self) -> bool:
+        """Whether MuJoCo met a non-finite or huge control, position, velocity or acceleration since the last call."""
+        warned = self.warnings[_BAD].max() > 1
+        if warned:
+            self.warnings[:] = 1
+        return warned
 
 
 class MujocoPhysics:
@@ -124,8 +134,10 @@ class MujocoPhysics:
         return self._answer(state, sites, lead)
 
     def _serve(self, state, action, fields, sites, first, last):
-        """Step rows first to last in place, on a worker thread. A row that came with a non-finite number is not stepped."""
-        system, model, data = self.system, self._local.model, self._local.data
+        """Step rows first to last in place, on a worker thread. A row that came with a number that is not finite is not stepped;
+        one that MuJoCo found wanting comes out as NaN."""
+        system, worker = self.system, self._local
+        model, data = worker.model, worker.data
         control = system.control_middle + system.control_range * action[first:last].astype(np.float64)
         usable = np.isfinite(state[first:last]).all(axis=1) & np.isfinite(control).all(axis=1)
         chosen = list(system.sites)
@@ -139,6 +151,8 @@ class MujocoPhysics:
             data.ctrl[:] = control[row - first]
             mujoco.mj_step(model, data, system.substeps)
             mujoco.mj_getState(model, data, state[row], _STATE)
+            if worker.warned():
+                state[row] = np.nan
             if chosen:
                 sites[row] = data.site_xpos[chosen]
 

@@ -37,6 +37,7 @@ GLIDE = 0.08  #                                       seconds, time constant in 
 CONTROL_STEP = 0.1
 SUBSTEPS = 5
 
+# The few solver iterations are enough unless the pusher wedges the disc against the post; there the two engines' unconverged answers part.
 _MJCF = f"""
 <mujoco>
   <option timestep="{CONTROL_STEP / SUBSTEPS}" iterations="3" ls_iterations="6" jacobian="dense" cone="elliptic">

@@ -12,7 +12,7 @@ import pytest
 from env_programs import ROWS, actions_of, equal, keys_of, make, program, select
 
 import envs
-from envs import core
+from envs import core, push
 
 ALL = [
     ("point-umaze", "mjx"),
@@ -151,15 +151,14 @@ def test_autoreset_hands_out_the_true_transition(name, engine):
     assert not np.array_equal(after.obs[0], step.next_obs[0])
 
 
-def test_reaching_the_goal_terminates_without_truncation():
-    for name, goal_obs in (("point-umaze", None), ("push-disc", None)):
-        env = make(name, "mjx")
-        state = env.reset(jax.random.key(0))
-        qpos = jnp.asarray(env.task.goal if name == "point-umaze" else [0.3, 0.0, 0.65, 0.0], jnp.float32)
-        state = dataclasses.replace(state, data=dataclasses.replace(state.data, qpos=qpos), t=jnp.int32(env.horizon - 1))
-        batched = jax.tree.map(lambda x: jnp.broadcast_to(x, (ROWS, *x.shape)), state)
-        after = program(name, "mjx").step(batched, np.zeros((ROWS, 2), np.float32))
-        assert np.all(after.terminated) and np.all(after.success) and not np.any(after.truncated) and np.all(after.reward == 1)
+@pytest.mark.parametrize("name", ["point-umaze", "push-disc"])
+def test_reaching_the_goal_terminates_without_truncation(name):
+    p = program(name, "mjx")
+    goal = p.env.task.goal if name == "point-umaze" else np.array([0.0, 2.0, *push.GOAL])
+    state = p.reset(keys_of(12))
+    there = dataclasses.replace(state.data, qpos=jnp.tile(jnp.asarray(goal, jnp.float32), (ROWS, 1)))
+    after = p.step(dataclasses.replace(state, data=there, t=state.t + p.env.horizon - 1), np.zeros((ROWS, 2), np.float32))
+    assert np.all(after.terminated) and np.all(after.success) and not np.any(after.truncated) and np.all(after.reward == 1)
 
 
 def test_the_door_is_open_at_the_published_angle():

@@ -1,5 +1,6 @@
 """The two engines against each other, and C MuJoCo through the callback against MuJoCo itself."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -118,8 +119,7 @@ print(json.dumps({"devices": len(jax.devices()), "equal": all(np.array_equal(sin
 
 
 def test_sharded_over_two_cpu_devices():
-    if not make("door", "mujoco"):
-        return
+    make("door", "mujoco")  # or skip
     done = run_alone(SHARDED.replace("NAME", "'door'").replace("ROWS", "8"))
     assert done["devices"] == 2 and done["equal"]
 
@@ -148,9 +148,9 @@ import jax, jax.numpy as jnp, mujoco, numpy as np
 import envs
 mjx, c = envs.make("push-disc", "mjx"), envs.make("push-disc", "mujoco")
 system = c.physics.system
-start = np.array([[-0.7, 0.0, -0.45, 0.03], [-0.5, 0.1, -0.2, 0.12]])  # the second pushes the disc onto the post
+start = np.array([[-2.8, 0.95, -1.8, 1.0], [-2.4, 0.3, -1.2, 0.4]])  # past the post, grazing it; onto the post
 t = np.arange(50)
-actions = np.stack([np.stack([0.8 + 0 * t, 0.3 * np.sin(t / 5)], -1), np.stack([0.9 + 0 * t, -0.2 + 0 * t], -1)], 1)
+actions = np.stack([np.stack([0.6 + 0 * t, 0.1 * np.sin(t / 5)], -1), np.stack([0.9 + 0 * t, -0.2 + 0 * t], -1)], 1)
 
 def run(physics):
     def body(data, action):
@@ -181,15 +181,16 @@ def test_contact_agrees_in_float64():
     assert done["error"] < 1e-12
 
 
-def test_a_real_blow_up_in_mujoco_is_seen_and_quiet(tmp_path, monkeypatch):
+def test_a_real_blow_up_in_mujoco_is_seen_and_quiet(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     env = make("push-disc", "mujoco")
     state = env.reset(jax.random.key(0))
     numbers = np.asarray(state.data).copy().view(np.float64)
     numbers[env.physics._slices["qvel"]] = 1e9  # finite, until the first contact or limit answers
-    state = env.step(jax.tree.map(lambda x: x, state).__class__(**{**vars(state), "data": jnp.asarray(numbers.view(np.uint32))}), jnp.ones(2))
+    state = jax.jit(env.step)(dataclasses.replace(state, data=jnp.asarray(numbers.view(np.uint32))), jnp.ones(2))
     assert bool(state.blown_up) and bool(state.truncated) and np.all(np.isfinite(state.obs)) and not bool(state.terminated)
     assert not list(tmp_path.iterdir())  # MuJoCo's log file
+    assert capfd.readouterr().out == ""
 
 
 def test_door_poses_differ_between_rows():
@@ -201,8 +202,10 @@ def test_door_poses_differ_between_rows():
     for engine in ("mujoco", "mjx"):
         env = make("door", engine)
         states = jax.vmap(env.reset)(keys_of(4, 2))
-        states = type(states)(**{**vars(states), "params": frames})
-        after = jax.jit(jax.vmap(env.step))(states, action)
+        states = dataclasses.replace(states, params=frames)
+        # Compiled without optimisation: the program runs once, and MJX's hand takes long enough to compile.
+        step = jax.jit(jax.vmap(env.step), compiler_options={"xla_backend_optimization_level": 0})
+        after = step(states, action)
         assert not np.any(after.blown_up)
         handle, offset = np.asarray(after.obs[:, 32:35]), np.asarray(env.task.handle)
         assert np.allclose(handle, frames + offset, atol=1e-3), engine
