@@ -21,7 +21,6 @@ from expo_bench.training import loop
 PHASES = {  # name: which arguments are per row, which are given up by the caller
     "init": ((True, True), ()),
     "pretrain": ((True, False, False, True, False), (0,)),
-    "warmup": ((True, False, False, True, False), (0,)),
     "online": ((True, False, False, True, False), (0,)),
     "evaluate": ((True, False, True), ()),
 }
@@ -63,9 +62,7 @@ def needed_phases(program: Program) -> list[str]:
     phases = ["init", "evaluate"]
     if program.protocol.offline_steps and agent.pretrain:
         phases.append("pretrain")
-    if agent.learn and program.protocol.warmup_steps:
-        phases.append("warmup")
-    if agent.learn and program.protocol.online_steps > program.protocol.warmup_steps:
+    if agent.learn and program.protocol.online_steps:
         phases.append("online")
     return phases
 
@@ -92,7 +89,7 @@ class Builder:
         state = jax.eval_shape(jax.vmap(run.init), seeds, hyper)
         number = jax.ShapeDtypeStruct((), jnp.int32)
         chunk = (state, loop.Clock(number, number), number, hyper, jax.ShapeDtypeStruct(dataset.shape, dataset.dtype))
-        arguments = {"init": (seeds, hyper), "evaluate": (state, number, hyper), "pretrain": chunk, "warmup": chunk, "online": chunk}
+        arguments = {"init": (seeds, hyper), "evaluate": (state, number, hyper), "pretrain": chunk, "online": chunk}
         phases = needed_phases(program)
         futures = {name: self.pool.submit(self._compile, getattr(run, name), name, used, arguments[name]) for name in phases}
         return lambda: self._collect(futures, state, size)

@@ -182,9 +182,9 @@ class ProgramRun:
         while done < protocol.online_steps:
             until = min(done + protocol.eval_every, protocol.online_steps)
             metrics: dict[str, np.ndarray] = {}
-            if "warmup" in self.compiled.calls and done < protocol.warmup_steps:
+            if "online" in self.compiled.calls and done < protocol.warmup_steps:  # learns nothing, so its metrics say nothing
                 warm = min(until, protocol.warmup_steps)
-                metrics = self._chunks("warmup", 0, done, warm - done, protocol.num_envs, protocol.online_steps)
+                self._chunks("online", 0, done, warm - done, protocol.num_envs, protocol.online_steps)
                 done = warm
             if "online" in self.compiled.calls and done < until:
                 metrics = self._chunks("online", 0, done, until - done, protocol.num_envs, protocol.online_steps)

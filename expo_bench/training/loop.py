@@ -48,8 +48,7 @@ class Run(NamedTuple):
 
     init: Callable  #      (seed, hyper) -> RunState
     pretrain: Callable  #  (state, clock, count, hyper, dataset [n, W]) -> (RunState, metrics): gradient steps
-    warmup: Callable  #    (state, clock, count, hyper, dataset) -> (RunState, metrics): loop iterations of num_envs steps, random actions
-    online: Callable  #    the same with learning
+    online: Callable  #    (state, clock, count, hyper, dataset) -> (RunState, metrics): loop iterations of num_envs steps, warm-up included
     evaluate: Callable  #  (state, evaluation, hyper) -> metrics of E episodes; `evaluation` [] int32 numbers it
 
 
@@ -115,29 +114,32 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
                 rows = jnp.concatenate([dataset[replay.index(u[:, :offline], dataset_size)], rows], axis=1)
         return replay.unpack(rows, env.obs_size, env.action_size)
 
-    def one_step(agent: Agent, explore_at_random: bool, state: RunState, env_step: jax.Array, dataset: jax.Array) -> tuple[RunState, Metrics]:
+    def one_step(agent: Agent, state: RunState, env_step: jax.Array, dataset: jax.Array) -> tuple[RunState, Metrics]:
         """One iteration of the loop: act, physics, replay insert, sample U batches, learn."""
         key = jax.random.fold_in(stream(state.seed, ONLINE), env_step)
         act_key, env_key, batch_key, draw_key = jax.random.split(key, 4)
-        if explore_at_random:
-            actions = jax.random.uniform(act_key, (protocol.num_envs, env.action_size), minval=-1.0, maxval=1.0)
-        else:
-            draws = jax.vmap(lambda k: agent.draw_act(k, True))(jax.random.split(act_key, protocol.num_envs))
-            actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True))(state.envs.obs, draws)
+        draws = jax.vmap(lambda k: agent.draw_act(k, True))(jax.random.split(act_key, protocol.num_envs))
+        actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True))(state.envs.obs, draws)
+        warming_up = env_step < protocol.warmup_steps
+        if protocol.warmup_steps:
+            uniform = jax.random.uniform(jax.random.fold_in(act_key, 1), actions.shape, minval=-1.0, maxval=1.0)
+            actions = jnp.where(warming_up, uniform, actions)
         state, steps = interact(state, env_step, actions, env_key)
-        metrics = {"train_success": jnp.mean(steps.success.astype(jnp.float32)), "train_reward": jnp.mean(steps.reward)}
-        if explore_at_random:
-            return state, metrics
-        batches = sample_batches(batch_key, state.buffer, env_step + protocol.num_envs, dataset)
-        agent_state, learnt = agent.learn(state.agent, batches, agent.draw(draw_key))
-        return state._replace(agent=agent_state), {**metrics, **learnt}
 
-    def phase(explore_at_random: bool) -> Callable:
-        def chunk(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
-            agent = agent_of(hyper)
-            return _repeat(lambda i, s: one_step(agent, explore_at_random, s, clock.env_step + i * protocol.num_envs, dataset), state, count)
+        def learn(agent_state: Any) -> tuple[Any, Metrics]:
+            batches = sample_batches(batch_key, state.buffer, env_step + protocol.num_envs, dataset)
+            return agent.learn(agent_state, batches, agent.draw(draw_key))
 
-        return chunk
+        def skip(agent_state: Any) -> tuple[Any, Metrics]:
+            return agent_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(learn, agent_state)[1])
+
+        # All rows share the clock, so this stays a branch under vmap.
+        agent_state, metrics = jax.lax.cond(warming_up, skip, learn, state.agent) if protocol.warmup_steps else learn(state.agent)
+        return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(steps.reward)}
+
+    def online(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
+        agent = agent_of(hyper)
+        return _repeat(lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, dataset), state, count)
 
     # -- evaluation --------------------------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             "diverged": ~finite,
         }
 
-    return Run(init, pretrain, phase(True), phase(False), evaluate)
+    return Run(init, pretrain, online, evaluate)
 
 
 def _repeat(step: Callable[[jax.Array, Any], tuple[Any, Metrics]], state: Any, count: jax.Array) -> tuple[Any, Metrics]:

@@ -84,23 +84,26 @@ def test_seeds_differ_and_repeat(rlpd):
 
 
 def test_a_blow_up_is_counted_and_never_learnt_from():
-    run, config = build(env=Walk(blows_up=True))
+    run, config = build(env=Walk(blows_up=True), protocol=dataclasses.replace(PROTOCOL, warmup_steps=40))
     hyper = hyper_of(config)
-    state, _ = jax.jit(run.warmup)(run.init(jnp.int32(1), hyper), clock(), jnp.int32(40), hyper, packed(dataset()))
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(1), hyper), clock(), jnp.int32(40), hyper, packed(dataset()))
     actions = np.asarray(replay.unpack(state.buffer, 2, 1).action)
     assert int(state.blowups) > 0
     assert np.all(actions <= 0.9), "no transition of a blow-up is in the buffer"
 
 
 def test_warm_up_acts_at_random_and_learns_nothing():
-    run, config = build()
+    run, config = build(protocol=dataclasses.replace(PROTOCOL, warmup_steps=30))
     hyper = hyper_of(config)
     start = run.init(jnp.int32(1), hyper)
-    state, _ = jax.jit(run.warmup)(start, clock(), jnp.int32(40), hyper, packed(dataset()))
+    online = jax.jit(run.online)
+    state, _ = online(start, clock(), jnp.int32(30), hyper, packed(dataset()))
     for a, b in zip(jax.tree.leaves(start.agent), jax.tree.leaves(state.agent), strict=True):
         np.testing.assert_array_equal(a, b)
-    actions = np.asarray(replay.unpack(state.buffer, 2, 1).action)
+    actions = np.asarray(replay.unpack(state.buffer[:30], 2, 1).action)
     assert actions.min() < -0.7 and actions.max() > 0.7
+    after, _ = online(state, clock(env_step=30), jnp.int32(1), hyper, packed(dataset()))
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(after.agent), strict=True))
 
 
 @pytest.mark.parametrize("sampling, fraction", [("mixed", 0.5), ("mixed", 0.0), ("mixed", 1.0), ("union", 0.5)])
@@ -129,7 +132,7 @@ def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
 def test_rewards_are_shifted_in_the_replay_but_not_in_evaluations():
     run, config = build(protocol=dataclasses.replace(PROTOCOL, reward_shift=-1.0))
     hyper = hyper_of(config)
-    state, _ = jax.jit(run.warmup)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(10), hyper, packed(dataset()))
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(10), hyper, packed(dataset()))
     assert np.all(np.isin(np.asarray(replay.unpack(state.buffer[:10], 2, 1).reward), (-1.0, 0.0)))
     assert float(jax.jit(run.evaluate)(state, jnp.int32(0), hyper)["episode_return"]) >= 0
 
