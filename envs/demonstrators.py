@@ -54,13 +54,16 @@ def demonstrator(env: Environment, **quality: Any) -> Demonstrator:
 class MazeQuality:
     """How well the maze demonstrator drives."""
 
-    pace: float = 0.36  #      mean share of the full action along the way
-    pace_spread: float = 0.12  # half width of the episode's uniform pace
-    lane: float = 0.22  #      cells, how far from the corridor's middle the two lanes run (umaze)
-    jitter: float = 0.08  #    cells, standard deviation of the episode's waypoints
-    noise: float = 0.3  #      standard deviation of the action noise
-    detour: float = 0.35  #    probability of the longer of the two corridors (medium)
+    pace: float = 0.36  #         mean share of the full action along the way
+    pace_spread: float = 0.12  #  half width of the episode's uniform pace
+    lane: float = 0.22  #         cells, how far from the corridor's middle the two lanes run (umaze)
+    jitter: float = 0.08  #       cells, standard deviation of the episode's waypoints
+    noise: float = 0.3  #         standard deviation of the action noise
+    detour: float = 0.35  #       probability of the longer of the two corridors (medium)
 
+
+# Chosen so that the horizon is tight at this pace: a policy cloned from 20 episodes succeeds in about two of three.
+_MAZE_DEFAULTS = {"point-umaze": {"pace": 0.31, "pace_spread": 0.07}, "point-medium": {}}
 
 # Ways through the mazes as cells (row, column). In the U there is one, driven in two lanes; in the medium maze the second one takes the
 # loop through the lower left, six cells longer.
@@ -88,7 +91,7 @@ def _maze_waypoints(name: str, lane: float) -> np.ndarray:
 
 def maze_demonstrator(env: Environment, **quality: float) -> Demonstrator:
     """Follows one of two ways from waypoint to waypoint, at an episode's own pace, with noise. carry: (route, waypoints, pace, index)."""
-    q = MazeQuality(**quality)
+    q = MazeQuality(**_MAZE_DEFAULTS[env.name] | quality)
     routes = jnp.asarray(_maze_waypoints(env.name, q.lane), jnp.float32)
     share = q.detour if env.name == "point-medium" else 0.5
     close = 0.3

@@ -43,7 +43,7 @@ TASKS: dict[str, TaskInfo] = {
             engines=_BOTH,
             default_engine_cpu="mjx",
             score="success",
-            demonstrator="noisy waypoint follower at about 40 % of the possible speed, on the inner or the outer side of the corridor",
+            demonstrator="noisy waypoint follower at about a third of the possible speed, on the inner or the outer side of the corridor",
             module="envs.maze",
         ),
         TaskInfo(
@@ -55,7 +55,7 @@ TASKS: dict[str, TaskInfo] = {
             engines=_BOTH,
             default_engine_cpu="mjx",
             score="success",
-            demonstrator="noisy waypoint follower at about 40 % of the possible speed that picks one of the two corridors at random",
+            demonstrator="noisy waypoint follower at about a third of the possible speed that picks one of the two corridors at random",
             module="envs.maze",
         ),
         TaskInfo(

@@ -12,7 +12,7 @@ from envs.core import TaskError
 
 EPISODES = 128
 QUALITY = {  # task: (lowest, highest success rate, most steps of a successful one on average)
-    "point-umaze": (0.5, 0.9, 90),
+    "point-umaze": (0.3, 0.7, 95),
     "point-medium": (0.6, 0.92, 170),
     "push-disc": (0.85, 1.0, 90),
 }
@@ -49,7 +49,7 @@ def test_success_and_routes(name):
     assert success.argmax(axis=1)[succeeded].mean() <= steps
     assert np.all(np.abs(action) <= 1) and np.all(obs >= env.obs_low) and np.all(obs <= env.obs_high)
     assert 0.2 < route.mean() < 0.8
-    assert _apart(name, route, obs) > 0.9
+    assert _apart(name, route, obs) > 0.85  # the two lanes of the U overlap a little
 
 
 def _apart(name, route, obs) -> float:
