@@ -28,7 +28,7 @@ quickstart: $(VENV)/installed         ## the quickstart sweep and its report (ab
 	$(BIN)/expo-bench report runs/quickstart
 
 test: $(VENV)/installed-test          ## every test (at most 15 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 soak: $(VENV)/installed-test          ## the slow proofs
 	$(BIN)/python -m pytest -m slow
