@@ -100,11 +100,8 @@ def close(got: Any, want: Any, tolerance: float = 1e-5) -> None:
     assert largest <= tolerance, f"off by {largest:.2e}"  # a NaN fails too
 
 
-def first_gradient(opt: Any) -> Any:
-    """The gradient that an Adam or AdamW got in its first step, read off its first moment (1 - 0.9) g."""
-    (moments,) = [s.mu for s in jax.tree.leaves(opt, is_leaf=_is_adam) if _is_adam(s)]
-    return jax.tree.map(lambda m: m / np.float32(0.1), moments)
-
-
-def _is_adam(node: Any) -> bool:
-    return hasattr(node, "mu")
+def first_gradient(opt: Any, steps: int = 1) -> Any:
+    """The gradient that an Adam or AdamW got in its first step, or in each of its first equal `steps`: its first moment is (1 - 0.9^n) g."""
+    is_adam = lambda node: hasattr(node, "mu")
+    (adam,) = [node for node in jax.tree.leaves(opt, is_leaf=is_adam) if is_adam(node)]
+    return jax.tree.map(lambda m: np.asarray(m) / np.float32(1 - 0.9**steps), adam.mu)
