@@ -12,6 +12,7 @@ import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
+from expo_bench.errors import UserError
 from expo_bench.parts import base_policy
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import bulk
@@ -33,6 +34,11 @@ class Config:
 
 PROTOCOL = Protocol(offline_steps=200_000, online_steps=200_000, updates=1, batch_size=256)
 SUITES = {"adroit": {"protocol": {"offline_steps": 20_000}}, "antmaze": {"protocol": {"offline_steps": 500_000}}}
+
+
+def validate(config: Config, where: str) -> None:
+    if config.base not in ("diffusion", "flow"):
+        raise UserError(f"{where}: base must be 'diffusion' or 'flow', got {config.base!r}")
 
 
 def make(config: Config, spec: Spec) -> Agent:

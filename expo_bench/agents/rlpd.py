@@ -15,6 +15,7 @@ import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
+from expo_bench.errors import UserError
 from expo_bench.parts import actors, critics
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
@@ -40,6 +41,11 @@ SUITES = {
     "adroit": {"protocol": {"online_steps": 1_000_000}},
     "antmaze": {"config": {"critic_subset": 1}, "protocol": {"online_steps": 300_000, "reward_shift": -1.0}},
 }
+
+
+def validate(config: Config, where: str) -> None:
+    if not 1 <= config.critic_subset <= config.critics:
+        raise UserError(f"{where}: critic_subset must lie in 1..critics ({config.critics}), got {config.critic_subset}")
 
 
 class RlpdState(NamedTuple):
