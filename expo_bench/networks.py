@@ -26,8 +26,8 @@ class MLP(nn.Module):
     norm_input: bool = False  #                        LayerNorm on the input (IDQL's value net)
 
     @nn.compact
-    def __call__(self, x: jax.Array, masks: jax.Array | None = None) -> jax.Array:
-        """x [..., I] -> [..., out]; masks [len(widths), ..., width] are dropout masks, applied after each Dense (as RLPD does)."""
+    def __call__(self, x: jax.Array, masks: Sequence[jax.Array] | None = None) -> jax.Array:
+        """x [..., I] -> [..., out]; masks, one [..., width] per layer, are dropout masks, applied after each Dense (as RLPD does)."""
         if self.norm_input:
             x = nn.LayerNorm(name="norm_input")(x)
         for i, width in enumerate(self.widths):
@@ -49,7 +49,7 @@ class TanhGaussian(nn.Module):
     widths: Sequence[int]
 
     @nn.compact
-    def __call__(self, x: jax.Array, masks: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, masks: Sequence[jax.Array] | None = None) -> tuple[jax.Array, jax.Array]:
         """x [..., I] -> mean [..., A], log_std [..., A]."""
         x = MLP(self.widths, name="trunk")(x, masks)
         mean = nn.Dense(self.action_size, name="mean")(x)

@@ -17,8 +17,8 @@ Params = Any
 
 
 class GaussianDraws(NamedTuple):
-    noise: jax.Array  #          [..., A] standard normal
-    masks: jax.Array | None  #   [layers, ..., width] dropout masks, None without dropout
+    noise: jax.Array  #                      [..., A] standard normal
+    masks: tuple[jax.Array, ...] | None  #   [..., width] dropout masks of every layer, None without dropout
 
 
 class Actor(NamedTuple):
@@ -41,7 +41,7 @@ def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], d
         return jnp.tanh(networks.apply(net, params, inputs)[0])
 
     def draw(tape: Tape, shape: tuple[int, ...], training: bool = False) -> GaussianDraws:
-        masks = tape.keep(dropout, (len(widths), *shape, widths[0])) if training and dropout else None
+        masks = tuple(tape.keep(dropout, (*shape, width)) for width in widths) if training and dropout else None
         return GaussianDraws(tape.normal((*shape, action_size)), masks)
 
     return Actor(lambda key: networks.init(net, key, jnp.zeros(input_size)), sample, mode, draw)
