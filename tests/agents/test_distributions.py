@@ -35,7 +35,7 @@ def _float64(mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray) -> np.nda
     return np.sum(normal + 2 * (np.logaddexp(u, -u) - np.log(2)), axis=-1)
 
 
-@pytest.mark.parametrize("mean", [-40.0, -9.0, 9.0, 40.0])
+@pytest.mark.parametrize("mean", [-60.0, -9.0, 9.0, 60.0])
 @pytest.mark.parametrize("log_std", [-20.0, 0.0, 2.0])
 def test_density_in_saturation(mean: float, log_std: float) -> None:
     """Where tanh(u) is exactly +-1 in float32, the density and its gradients stay finite and right."""

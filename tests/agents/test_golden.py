@@ -30,7 +30,7 @@ SPEC = Spec(obs_size=O, action_size=A, batch_size=B, updates=2)
 EXPO = expo.Config(n_samples=4, n_edits=4, base_hidden=H, time_features=16, hidden=(H, H, H), edit_scale=0.1)
 RLPD = rlpd.Config(hidden=(H, H, H))
 IDQL = idql.Config(base_hidden=H, time_features=16, hidden=(H, H), expectile=0.8)
-FQL_CONFIG = fql.Config(hidden=(H, H, H, H), distill=10.0)
+FQL_CONFIG = fql.Config(hidden=(H, H, H, H), distill=10.0, tau=0.5)  # tau is not in the numbers: large, so that it is seen
 DENOISER_NET = networks.Denoiser(A, O, hidden=H, time_features=16)
 CRITICS = critics.ensemble(obs_size=O, action_size=A, members=10, widths=(H, H, H))
 
@@ -201,8 +201,11 @@ def test_04_imitation_in_pretrain() -> None:
     file = golden("04_bc_loss")
     before = start(expo, EXPO)._replace(imitation=imitation_before(file))
     draws = base_policy.LossDraws(file["noise"], file["t"], None)
-    after, metrics = jit(expo.make(EXPO, SPEC).pretrain)(before, imitation_batch(file), draws)
+    pretrain = jit(lambda ema_tau: expo.make(dataclasses.replace(EXPO, ema_tau=ema_tau), SPEC).pretrain(before, imitation_batch(file), draws))
+    after, metrics = pretrain(0.001)
     check_imitation(file, after.imitation, metrics["imitation_loss"])
+    whole_way = pretrain(1.0)[0].imitation
+    close(whole_way.ema, whole_way.base.params, 1e-7)  # the average follows the parameters after their step
     for fresh, left in zip(jax.tree.leaves((before.edit, before.critic)), jax.tree.leaves((after.edit, after.critic)), strict=True):
         np.testing.assert_array_equal(fresh, left)  # critic and edit policy start the online phase untrained
 
@@ -228,12 +231,14 @@ def test_05_critic(run: Callable) -> None:
     close(run(lambda p: critics.td_loss(CRITICS, p, batch.obs, batch.action, y))(online), (file["loss"], file["q_mean"]))
     optimiser = optax.adam(3e-4)
     before = critics.Critic(optim.start(optimiser, online), target)
-    step = lambda state: critics.td_step(CRITICS, optimiser, state, batch.obs, batch.action, y, 0.005)
-    after, metrics = run(step)(before)
+    step = run(lambda state, tau: critics.td_step(CRITICS, optimiser, state, batch.obs, batch.action, y, tau))
+    after, metrics = step(before, 0.005)
     close(metrics, {"critic_loss": file["loss"], "q_mean": file["q_mean"]})
     close(first_gradient(after.online.opt), critic_params(file, "grad"))
     close(after.online.params, critic_params(file, "critic_after"))
     close(after.target, critic_params(file, "target_after"))
+    whole_way = step(before, 1.0)[0]
+    close(whole_way.target, whole_way.online.params, 1e-7)  # the target follows the critics after their step
 
 
 @pytest.mark.parametrize("prefix", ["", "sat_"], ids=["free", "saturated"])
@@ -362,6 +367,19 @@ def test_08_every_candidate(who: str) -> None:
     close(jit(candidates.best)(recorded, q), file[f"{who}_best_action"])
 
 
+@pytest.mark.parametrize("n_edits", [1, 2])
+def test_08_only_the_first_samples_are_edited(n_edits: int) -> None:
+    """With n_edits < N the candidates are the N base samples and the edits of the first n_edits."""
+    file = golden("08_selection")
+    agent, draws = expo.make(dataclasses.replace(EXPO, n_edits=n_edits), SPEC), proposal(file, "backup")
+    draws = draws._replace(edit=actors.GaussianDraws(draws.edit.noise[:, :n_edits], None))
+    state = on_the_fly(file, acting=False)
+    got = jit(jax.vmap(lambda obs, draws: agent.act(state, obs, draws, explore=True)))(file["backup_obs"], draws)
+    best = np.argmax(file["backup_q_min_subset"][:, : 4 + n_edits], axis=1)
+    assert np.any(best >= 4) and np.any(best < 4)
+    close(got, file["backup_candidates"][np.arange(8), best])
+
+
 @cache
 def probe_critics() -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
     """Critics with a zero output layer, random obs [B, O] and action [B, A], and dQ_k(s_b, a_b) / d(output weight of k) [weights, B]."""
@@ -468,6 +486,21 @@ def test_09_second_backup() -> None:
     close(td_targets(before._replace(critic=before.critic._replace(target=once.target)), batch, draws, discount=0.99), file["td_target_1"])
 
 
+def test_critic_steps_follow_one_another() -> None:
+    """Each of the U steps starts from the critics and the target critics that the last one left (seen with large steps of both)."""
+    file = golden("09_full_update_utd2")
+    before, tau, lr = update_before(file), 0.5, 0.01
+    step = jit(lambda state, batch, y: critics.td_step(CRITICS, optax.adam(lr), state, batch.obs, batch.action, y, tau)[0])
+    critic = before.critic
+    for i in range(2):
+        batches, draws = update_inputs(file, (i, i))
+        batch = jax.tree.map(lambda x: x[0], batches)
+        target_alone = before._replace(critic=before.critic._replace(target=critic.target))
+        critic = step(critic, batch, td_targets(target_alone, batch, draws, discount=0.99).astype(np.float32))
+    after, _ = jitted_learn(before, *update_inputs(file), critic_lr=lr, tau=tau)
+    close((after.critic.online.params, after.critic.target), (critic.online.params, critic.target), 1e-4)
+
+
 # -- 11, 13, 14: the baselines -------------------------------------------------------------------------------------------------------------
 
 
@@ -493,7 +526,7 @@ def test_11_fql(run: Callable) -> None:
     close(first_gradient(after.trained.opt), gradient)
     adam = jax.tree.map(lambda p, g: np.asarray(p) - 3e-4 * g / (np.abs(g) + 1e-8), params, gradient)
     close(after.trained.params, adam)
-    close(after.target, jax.tree.map(lambda t, p: 0.005 * p + 0.995 * np.asarray(t), target, adam.critic))
+    close(after.target, jax.tree.map(lambda t, p: 0.5 * p + 0.5 * np.asarray(t), target, adam.critic))
     act = run(jax.vmap(lambda obs, noise: agent.act(before, obs, noise, explore=True)))
     close(act(file["observations"], file["distill_noise"]), np.clip(file["onestep_actions"], -1, 1))
 

@@ -1,0 +1,175 @@
+"""Random selection, subsets of critics, dropout, and the replay buffer, as mathematics."""
+
+from __future__ import annotations
+
+import dataclasses
+from math import comb
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from expo_bench.agents import expo
+from expo_bench.agents.base import Spec
+from expo_bench.parts import actors, base_policy, candidates, critics, optim, replay
+from expo_bench.parts.replay import Batch
+
+KEYS = jax.random.split(jax.random.key(0), 6000)
+SPEC = Spec(obs_size=2, action_size=1, batch_size=4, updates=3)
+CONFIG = expo.Config(
+    n_samples=3, n_edits=1, denoising_steps=3, base_hidden=8, base_blocks=1, time_features=4, hidden=(8,), critics=2, critic_subset=1, edit_scale=0.4
+)
+
+
+@pytest.mark.parametrize("n_edits", [1, 3])
+def test_random_selection_is_uniform_over_all_candidates(n_edits: int) -> None:
+    """One base sample, edited or not, has the distribution of a uniform choice among N samples and n_edits edits, at a part of the cost."""
+    config = dataclasses.replace(CONFIG, n_edits=n_edits, select_act="random")
+    agent, obs = expo.make(config, SPEC), jnp.array([0.3, -0.8])
+    state = agent.init(jax.random.key(1))
+    actor = state.edit.actor.params  # an edit policy that always pushes up: an edit is seen in the action's distribution
+    actor = {**actor, "mean": {**actor["mean"], "bias": actor["mean"]["bias"] + 1.5}}
+    state = state._replace(edit=state.edit._replace(actor=state.edit.actor._replace(params=actor)))
+    base = base_policy.make("diffusion", obs_size=2, action_size=1, steps=3, hidden=8, blocks=1, time_features=4)
+    edit = actors.tanh_gaussian(input_size=3, action_size=1, widths=(8,))
+
+    @jax.jit
+    @jax.vmap
+    def saving(key: jax.Array) -> tuple:
+        draws = agent.draw_act(key, True)
+        own_sample = base.sample(state.imitation.ema, obs, draws.base)[0]
+        return agent.act(state, obs, draws, explore=True), own_sample
+
+    @jax.jit
+    @jax.vmap
+    def by_the_letter(key: jax.Array) -> jax.Array:
+        base_key, edit_key, pick_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+        samples = base.sample(state.imitation.ema, obs, base.draw_samples(base_key, (3,)))
+        inputs = jnp.concatenate([jnp.broadcast_to(obs, (n_edits, 2)), samples[:n_edits]], axis=-1)
+        edits = samples[:n_edits] + 0.4 * edit.sample(actor, inputs, edit.draw(edit_key, (n_edits,)))[0]
+        everything = jnp.concatenate([samples, edits])
+        return candidates.take(everything, jax.random.randint(pick_key, (), 0, 3 + n_edits))
+
+    action, own_sample = saving(KEYS)
+    is_edit = np.any(np.abs(np.asarray(action - own_sample)) > 1e-5, axis=-1)
+    share = n_edits / (3 + n_edits)
+    assert abs(is_edit.mean() - share) < 4 * np.sqrt(share * (1 - share) / len(KEYS))
+    assert np.all((action - own_sample)[is_edit] <= 0.4 + 1e-6) and np.mean((action - own_sample)[is_edit]) > 0.1
+    assert stats.ks_2samp(action[:, 0], by_the_letter(KEYS)[:, 0]).pvalue > 1e-3
+    assert stats.ks_2samp(action[:, 0], own_sample[:, 0]).pvalue < 1e-3  # the comparison has the power to see the edits
+
+
+def test_draws_of_random_selection_hold_what_they_need_alone() -> None:
+    """One sample and one edit where the choice is random, N and n_edits where it is the best; no dropout where nothing is trained."""
+    config = dataclasses.replace(CONFIG, n_edits=2, select_backup="random", edit_dropout=0.5)
+    agent = expo.make(config, SPEC)
+    act, learn = agent.draw_act(jax.random.key(0), True), agent.draw(jax.random.key(1))
+    assert act.base.x_init.shape == (3, 1) and act.edit.noise.shape == (2, 1) and act.pick is None
+    assert learn.backup.base.x_init.shape == (3, 4, 1, 1) and learn.backup.edit.noise.shape == (3, 4, 1, 1)
+    assert learn.backup.pick.shape == (3, 4) and learn.backup.subset.shape == (3, 1) and learn.value_subset.shape == (3, 1)
+    assert act.edit.masks is None and learn.backup.edit.masks is None and learn.edit.masks[0].shape == (4, 8)
+
+
+def test_dropout_masks_keep_the_mean() -> None:
+    """Kept activations are scaled up; each layer has masks of its own."""
+    actor = actors.tanh_gaussian(input_size=3, action_size=1, widths=(64, 32), dropout=0.25)
+    masks = actor.draw(jax.random.key(0), (100,), training=True).masks
+    assert [m.shape for m in masks] == [(100, 64), (100, 32)]
+    for mask in masks:
+        np.testing.assert_allclose(np.unique(mask), [0.0, 4 / 3], rtol=1e-6)
+        assert abs(float(mask.mean()) - 1) < 0.05
+    assert not np.array_equal(masks[0][:, :32], masks[1])
+
+
+@pytest.mark.parametrize(("members", "subset"), [(10, 2), (4, 3), (2, 2), (10, 1)])
+def test_subsets_are_distinct_and_uniform(members: int, subset: int) -> None:
+    """Every subset of M of K is drawn equally often, and no member twice."""
+    drawn = np.sort(np.asarray(critics.draw_subset(jax.random.key(members), (20_000,), members, subset)), axis=1)
+    assert drawn.dtype == np.int32 and drawn.min() == 0 and drawn.max() == members - 1
+    assert np.all(np.diff(drawn, axis=1) > 0)
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == comb(members, subset)
+    assert len(counts) == 1 or stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_each_call_of_learn_draws_its_subsets_anew() -> None:
+    """The subset that selects and the one that values are independent, and differ between the U updates."""
+    config = dataclasses.replace(CONFIG, critics=10, critic_subset=2)
+    agent = expo.make(config, SPEC)
+    draws = jax.jit(jax.vmap(agent.draw))(KEYS[:2000])
+    select, value = (np.sort(np.asarray(x), axis=-1) for x in (draws.backup.subset, draws.value_subset))
+    same = lambda a, b: np.mean(np.all(a == b, axis=-1))
+    assert abs(same(select, value) - 1 / comb(10, 2)) < 0.01
+    assert abs(same(select[:, 0], select[:, 1]) - 1 / comb(10, 2)) < 0.02
+
+
+def test_candidates() -> None:
+    """By hand: the best and the taken candidate, over leading axes."""
+    proposed = jnp.arange(12.0).reshape(2, 3, 2)
+    np.testing.assert_array_equal(candidates.best(proposed, jnp.array([[0.0, 5.0, 1.0], [2.0, -1.0, 1.0]])), [[2, 3], [6, 7]])
+    np.testing.assert_array_equal(candidates.take(proposed, jnp.array([2, 1])), [[4, 5], [8, 9]])
+
+
+def test_polyak_by_hand() -> None:
+    np.testing.assert_allclose(optim.polyak({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 6.0])}, 0.25)["w"], [1.5, 3.0])
+
+
+# -- replay --------------------------------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=200, derandomize=True, database=None)
+@given(st.integers(1, 2**31 - 1), st.floats(0, 1, exclude_max=True, width=32))
+def test_an_index_never_reaches_the_size(size: int, uniform: float) -> None:
+    assert 0 <= int(replay.index(jnp.float32(uniform), size)) < size
+
+
+@pytest.mark.parametrize("size", [1, 3, 1_000_000, 2**24 + 1, 2**31 - 1])
+def test_the_largest_uniform_stays_below_the_size(size: int) -> None:
+    """uniform() comes up to 1 - 2^-23 or so, which times a large size rounds up to the size itself."""
+    largest = np.nextafter(np.float32(1), np.float32(0))
+    assert 0 <= int(replay.index(largest, size)) < size
+    assert 0 <= int(jax.jit(replay.index)(largest, jnp.int32(size))) < size
+
+
+def test_indices_are_uniform() -> None:
+    drawn = np.asarray(replay.index(jax.random.uniform(jax.random.key(0), (70_000,)), 7))
+    assert drawn.dtype == np.int32
+    assert stats.chisquare(np.bincount(drawn, minlength=7)).pvalue > 1e-4
+
+
+def batch_of(numbers: np.ndarray, obs_size: int = 3, action_size: int = 2) -> Batch:
+    """Transitions that tell who they are: every entry is its number plus its place."""
+    obs = numbers[:, None] + np.arange(obs_size) / 10
+    return Batch(obs, -numbers[:, None] + np.arange(action_size) / 10, numbers * 2.0, (numbers % 2).astype(float), obs + 100)
+
+
+def test_packing_and_unpacking() -> None:
+    batch = batch_of(np.arange(4))
+    rows = replay.pack(batch)
+    assert rows.shape == (4, 2 * 3 + 2 + 2) and rows.dtype == jnp.float32
+    for field, back in zip(batch, replay.unpack(rows, 3, 2), strict=True):
+        np.testing.assert_array_equal(np.float32(field), back)
+    assert replay.empty(5, 3, 2).shape == (5, rows.shape[1])
+    one = jax.tree.map(lambda x: x[0], batch)
+    assert replay.pack(one).shape == (10,) and replay.unpack(replay.pack(one), 3, 2).reward.shape == ()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_full_buffer_is_overwritten_from_its_start(n: int) -> None:
+    """After any number of inserts of n rows the buffer of 6 holds the last 6 transitions, each once."""
+    buffer, insert = replay.empty(6, 3, 2), jax.jit(replay.insert)
+    for stored in range(0, 15 * n, n):
+        buffer = insert(buffer, replay.pack(batch_of(np.arange(stored, stored + n))), jnp.int32(stored))
+        held = np.asarray(replay.unpack(buffer, 3, 2).reward) / 2
+        everything = np.arange(stored + n)
+        if stored + n < 6:
+            np.testing.assert_array_equal(held[: stored + n], everything)
+            assert np.all(held[stored + n :] == 0)
+        else:
+            np.testing.assert_array_equal(np.sort(held), everything[-6:])
+    back = replay.unpack(buffer, 3, 2)
+    np.testing.assert_allclose(back.next_obs - back.obs, 100, atol=1e-4)
