@@ -23,6 +23,7 @@ from expo_bench.agents import expo, fql, idql, rlpd
 from expo_bench.agents.base import Spec
 from expo_bench.parts import actors, base_policy, candidates, critics, diffusion, flow, optim
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import bulk
 
 KEY = jax.random.key(0)
 O, A, B, H = 11, 3, 16, 32
@@ -160,7 +161,7 @@ def test_sampling_does_not_depend_on_its_layout(kind: str) -> None:
     file = golden("03_ddpm_sampling")
     params, obs, n, steps = denoiser(file, "params"), jnp.asarray(file["obs"]).reshape(2, 8, O), 4, 3
     make = lambda rows: base_policy.make(kind, obs_size=O, action_size=A, steps=steps, hidden=H, blocks=3, time_features=16, rows=rows)
-    draws = make(1).draw_samples(KEY, (2, 8, n))  # two batches of 8 states
+    draws = bulk(lambda tape: make(1).draw_samples(tape, (2, 8, n)))(KEY)  # two batches of 8 states
     whole = jit(make(10_000).sample)(params, obs, draws)
     assert whole.shape == (2, 8, n, A) and float(jnp.std(whole)) > 0.1
     for rows in (1, 3 * n, 4 * n):  # blocks of 1, 3 (does not divide the 16 states: all at once) and 4 states

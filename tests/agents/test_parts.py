@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from expo_bench import networks
 from expo_bench.agents import expo
 from expo_bench.agents.base import Spec
 from expo_bench.parts import actors, base_policy, candidates, critics, optim, replay
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import Tape, bulk
 
 KEYS = jax.random.split(jax.random.key(0), 6000)
 SPEC = Spec(obs_size=2, action_size=1, batch_size=4, updates=3)
@@ -47,12 +49,13 @@ def test_random_selection_is_uniform_over_all_candidates(n_edits: int) -> None:
     @jax.jit
     @jax.vmap
     def by_the_letter(key: jax.Array) -> jax.Array:
-        base_key, edit_key, pick_key = jax.random.split(jax.random.fold_in(key, 1), 3)
-        samples = base.sample(state.imitation.ema, obs, base.draw_samples(base_key, (3,)))
+        random_numbers = bulk(lambda tape: (base.draw_samples(tape, (3,)), edit.draw(tape, (n_edits,)), tape.uniform()))
+        base_draws, edit_draws, pick = random_numbers(jax.random.fold_in(key, 1))
+        samples = base.sample(state.imitation.ema, obs, base_draws)
         inputs = jnp.concatenate([jnp.broadcast_to(obs, (n_edits, 2)), samples[:n_edits]], axis=-1)
-        edits = samples[:n_edits] + 0.4 * edit.sample(actor, inputs, edit.draw(edit_key, (n_edits,)))[0]
+        edits = samples[:n_edits] + 0.4 * edit.sample(actor, inputs, edit_draws)[0]
         everything = jnp.concatenate([samples, edits])
-        return candidates.take(everything, jax.random.randint(pick_key, (), 0, 3 + n_edits))
+        return candidates.take(everything, jnp.floor(pick * (3 + n_edits)).astype(jnp.int32))
 
     action, own_sample = saving(KEYS)
     is_edit = np.any(np.abs(np.asarray(action - own_sample)) > 1e-5, axis=-1)
@@ -77,7 +80,7 @@ def test_draws_of_random_selection_hold_what_they_need_alone() -> None:
 def test_dropout_masks_keep_the_mean() -> None:
     """Kept activations are scaled up; each layer has masks of its own."""
     actor = actors.tanh_gaussian(input_size=3, action_size=1, widths=(64, 32), dropout=0.25)
-    masks = actor.draw(jax.random.key(0), (100,), training=True).masks
+    masks = bulk(lambda tape: actor.draw(tape, (100,), training=True))(jax.random.key(0)).masks
     assert [m.shape for m in masks] == [(100, 64), (100, 32)]
     for mask in masks:
         np.testing.assert_allclose(np.unique(mask), [0.0, 4 / 3], rtol=1e-6)
@@ -88,7 +91,8 @@ def test_dropout_masks_keep_the_mean() -> None:
 @pytest.mark.parametrize(("members", "subset"), [(10, 2), (4, 3), (2, 2), (10, 1)])
 def test_subsets_are_distinct_and_uniform(members: int, subset: int) -> None:
     """Every subset of M of K is drawn equally often, and no member twice."""
-    drawn = np.sort(np.asarray(critics.draw_subset(jax.random.key(members), (20_000,), members, subset)), axis=1)
+    drawn = np.asarray(bulk(lambda tape: tape.subset(members, subset, (20_000,)))(jax.random.key(members)))
+    drawn = np.sort(drawn, axis=1)
     assert drawn.dtype == np.int32 and drawn.min() == 0 and drawn.max() == members - 1
     assert np.all(np.diff(drawn, axis=1) > 0)
     _, counts = np.unique(drawn, axis=0, return_counts=True)
@@ -105,6 +109,62 @@ def test_each_call_of_learn_draws_its_subsets_anew() -> None:
     same = lambda a, b: np.mean(np.all(a == b, axis=-1))
     assert abs(same(select, value) - 1 / comb(10, 2)) < 0.01
     assert abs(same(select[:, 0], select[:, 1]) - 1 / comb(10, 2)) < 0.02
+
+
+def test_a_tape_gives_each_number_once() -> None:
+    """Uniform and standard normal, and what is asked for first is independent of what is asked for next."""
+    draw = bulk(lambda tape: (tape.uniform((20_000,)), tape.normal((10_000, 2)), tape.normal((20_000,)), tape.uniform()))
+    uniform, normal, other, last = (np.asarray(x) for x in draw(jax.random.key(0)))
+    assert last.shape == () and uniform.dtype == normal.dtype == np.float32
+    assert stats.kstest(uniform, "uniform").pvalue > 1e-3
+    for x in (normal[:, 0], normal[:, 1], other):
+        assert stats.kstest(x, "norm").pvalue > 1e-3
+    columns = np.stack([uniform, normal.ravel(), other])
+    assert np.all(np.abs(np.corrcoef(columns) - np.eye(3)) < 4 / np.sqrt(20_000))
+    ranks = np.abs(columns - np.median(columns, axis=1, keepdims=True))  # dependence that correlation does not see
+    assert np.all(np.abs(np.corrcoef(ranks) - np.eye(3)) < 4 / np.sqrt(20_000))
+    again, another = draw(jax.random.key(0)), draw(jax.random.key(1))
+    np.testing.assert_array_equal(again[0], uniform)
+    assert abs(np.corrcoef(another[0], uniform)[0, 1]) < 4 / np.sqrt(20_000)
+
+
+@pytest.mark.parametrize("edge", [0.0, 1 - 2.0**-23])
+def test_normals_are_finite_at_the_edges_of_the_uniform(edge: float) -> None:
+    assert 4 < abs(float(Tape(jnp.full(1, edge, jnp.float32)).normal())) < 6
+
+
+def test_first_values_of_the_networks() -> None:
+    """Xavier-uniform kernels, flax's LeCun normal in residual blocks, N(0, 0.2) frequencies, zero biases, unit scales, all independent."""
+    net = networks.Denoiser(action_size=8, obs_size=24, hidden=96, blocks=2, time_features=64)
+    state = jnp.zeros(24), jnp.zeros(8), jnp.zeros(())
+    params = networks.init(net, jax.random.key(0), *state, method=net.whole)
+    reference = net.init(jax.random.key(0), *state, method=net.whole)["params"]
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(lambda x: (x.shape, x.dtype), reference)
+    for kernel in (params["in_kernel"], params["cond_0"]["kernel"], params["cond_1"]["kernel"], params["out"]["kernel"]):
+        bound = np.sqrt(6 / sum(kernel.shape))
+        assert np.abs(kernel).max() <= bound and stats.kstest(np.ravel(kernel), "uniform", (-bound, 2 * bound)).pvalue > 1e-3
+    for i in range(2):
+        for layer in ("wide", "narrow"):
+            kernel, flax_kernel = (np.ravel(p[f"block_{i}"][layer]["kernel"]) for p in (params, reference))
+            assert stats.ks_2samp(kernel, flax_kernel).pvalue > 1e-3
+            assert np.abs(kernel).max() <= np.abs(flax_kernel).max() * 1.01
+        assert np.all(params[f"block_{i}"]["norm"]["scale"] == 1) and np.all(params[f"block_{i}"]["norm"]["bias"] == 0)
+    assert stats.kstest(np.ravel(params["frequencies"]), "norm", (0, 0.2)).pvalue > 1e-3
+    assert np.all(params["in_bias"] == 0) and np.all(params["block_0"]["wide"]["bias"] == 0)
+    assert abs(np.corrcoef(np.ravel(params["block_0"]["wide"]["kernel"]), np.ravel(params["block_1"]["wide"]["kernel"]))[0, 1]) < 0.03
+
+
+def test_members_of_an_ensemble_start_apart() -> None:
+    kernels = critics.ensemble(obs_size=3, action_size=2, members=4, widths=(16,)).init(jax.random.key(0))["dense_0"]["kernel"].reshape(4, -1)
+    assert np.all(np.abs(np.corrcoef(kernels) - np.eye(4)) < 0.5)
+
+
+@pytest.mark.parametrize(("bias", "clipped"), [(-30.0, -20.0), (30.0, 2.0)])
+def test_log_std_is_clipped(bias: float, clipped: float) -> None:
+    net = networks.TanhGaussian(action_size=2, widths=(4,))
+    params = networks.init(net, jax.random.key(0), jnp.zeros(3))
+    params = {**params, "log_std": {**params["log_std"], "bias": jnp.full(2, bias)}}
+    np.testing.assert_array_equal(networks.apply(net, params, jnp.ones(3))[1], [clipped, clipped])
 
 
 def test_candidates() -> None:
