@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -86,6 +87,8 @@ class TaskEnvironment:
         """Reward, success and termination of a transition, from observations alone."""
         return self.task.outcome(obs, action, next_obs)
 
+    # Both are jitted on their own so that many programs with this environment share one trace of the physics: tracing MJX takes seconds.
+    @functools.partial(jax.jit, static_argnums=0)
     def reset(self, key: jax.Array) -> State:
         """The first state of an episode. Cheap (no physics is stepped): `autoreset` computes it at every step."""
         start = self.task.start(key)
@@ -102,6 +105,7 @@ class TaskEnvironment:
             t=jnp.zeros((), jnp.int32),
         )
 
+    @functools.partial(jax.jit, static_argnums=0)
     def step(self, state: State, action: jax.Array) -> State:
         """One control step. Where the physics blows up, or the action is not finite, the row stays where it was: data and observation are
         the last good ones, the reward is that of standing still, `blown_up` and `truncated` are set."""
