@@ -97,6 +97,18 @@ def test_weight_decay_shrinks_every_parameter_of_the_base_policy_alone(name: str
     jax.tree.map(np.testing.assert_array_equal, others, same)
 
 
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_nothing_but_the_base_policy_decays(name: str) -> None:
+    """With second moments so large that Adam stands still, what is left of a step is the decay: by default 1e-4, of the base policy."""
+    stand_still = lambda t: t._replace(opt=jax.tree.map(lambda s: s._replace(nu=_like(s.nu, 1e30)) if _is_adam(s) else s, t.opt, is_leaf=_is_adam))
+    before = start(name)
+    after = program(name)(defaults(name, **dict.fromkeys(RATES[name], 1.0)), with_trained(before, stand_still), jax.random.key(1))
+    for field, old, new in zip(RATES[name], trained(before), trained(after), strict=True):
+        decay = 1e-4 if field == "base_lr" and name in ("bc", "expo") else 0.0
+        for p, q in zip(jax.tree.leaves(old.params), jax.tree.leaves(new.params), strict=True):
+            np.testing.assert_allclose(np.asarray(q) - np.asarray(p), -decay * np.asarray(p), atol=1e-6 if decay else 0)
+
+
 @pytest.mark.parametrize("name", ["bc", "expo", "idql_online"])
 def test_released_weight_decay_and_schedule(name: str) -> None:
     config = load(name).Config()
@@ -158,7 +170,14 @@ def test_several_steps_against_numpy_adam(name: str) -> None:
             assert np.any(np.abs(p - params[0]) > rates[field]) or not np.any(first_moments[-1])
 
 
+def _is_adam(node: Any) -> bool:
+    return hasattr(node, "mu")
+
+
 def _adam(node: optim.Trained) -> Any:
-    is_adam = lambda n: hasattr(n, "mu")
-    (state,) = [n for n in jax.tree.leaves(node.opt, is_leaf=is_adam) if is_adam(n)]
+    (state,) = [n for n in jax.tree.leaves(node.opt, is_leaf=_is_adam) if _is_adam(n)]
     return state
+
+
+def _like(tree: Any, value: float) -> Any:
+    return jax.tree.map(lambda x: np.full(np.shape(x), value, np.float32), tree)

@@ -16,7 +16,7 @@ from scipy import stats
 from expo_bench import networks
 from expo_bench.agents import expo
 from expo_bench.agents.base import Spec
-from expo_bench.parts import actors, base_policy, candidates, critics, optim, replay
+from expo_bench.parts import actors, base_policy, candidates, critics, flow, optim, replay
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 
@@ -88,6 +88,44 @@ def test_dropout_masks_keep_the_mean() -> None:
     assert not np.array_equal(masks[0][:, :32], masks[1])
 
 
+def test_dropout_masks_reach_the_edit_policy() -> None:
+    """With every unit of the last layer dropped, mean and log_std are their biases; masks of ones change nothing."""
+    actor = actors.tanh_gaussian(input_size=3, action_size=2, widths=(8, 6), dropout=0.5)
+    params = jax.tree.map(lambda x: x + 0.1, actor.init(jax.random.key(0)))
+    inputs, noise = jax.random.normal(jax.random.key(1), (5, 3)), jax.random.normal(jax.random.key(2), (5, 2))
+    plain = actor.sample(params, inputs, actors.GaussianDraws(noise, None))
+    kept = actor.sample(params, inputs, actors.GaussianDraws(noise, (jnp.ones((5, 8)), jnp.ones((5, 6)))))
+    np.testing.assert_array_equal(plain[0], kept[0])
+    dropped = actor.sample(params, inputs, actors.GaussianDraws(noise, (jnp.ones((5, 8)), jnp.zeros((5, 6)))))
+    np.testing.assert_allclose(dropped[0], np.tanh(0.1 + np.exp(0.1) * noise), atol=1e-6)
+    first = actor.sample(params, inputs, actors.GaussianDraws(noise, (jnp.zeros((5, 8)), jnp.ones((5, 6)))))
+    assert not np.allclose(first[0], plain[0]) and not np.allclose(first[0], dropped[0])
+
+
+def test_dropout_masks_reach_the_base_policy() -> None:
+    """Fresh biases are 0: a block whose input is dropped passes its input on."""
+    make = lambda blocks: base_policy.make("diffusion", obs_size=3, action_size=2, steps=4, hidden=8, blocks=blocks, time_features=4)
+    params = make(2).init(jax.random.key(0))
+    without_blocks = {name: leaf for name, leaf in params.items() if not name.startswith("block")}
+    rows = jax.random.normal(jax.random.key(1), (5, 7))
+    inputs = lambda masks: (rows[:, :3], rows[:, 3:5], base_policy.LossDraws(rows[:, 5:], jnp.arange(5) % 4, masks))
+    np.testing.assert_allclose(make(2).loss(params, *inputs(jnp.zeros((2, 5, 8)))), make(0).loss(without_blocks, *inputs(None)), rtol=1e-6)
+    np.testing.assert_allclose(make(2).loss(params, *inputs(jnp.ones((2, 5, 8)))), make(2).loss(params, *inputs(None)), rtol=1e-6)
+    assert not np.isclose(make(2).loss(params, *inputs(None)), make(0).loss(without_blocks, *inputs(None)))
+
+
+def test_time_of_a_flow_policy() -> None:
+    """It runs in [0, 1] and enters the network as t T, the range of the diffusion's step index."""
+    policy = base_policy.make("flow", obs_size=3, action_size=2, steps=4, hidden=8, blocks=1, time_features=4)
+    net, params = networks.Denoiser(action_size=2, obs_size=3, hidden=8, blocks=1, time_features=4), policy.init(jax.random.key(0))
+    rows, t = jax.random.normal(jax.random.key(1), (5, 7)), jnp.linspace(0.1, 1, 5)
+    velocity = lambda x, t: networks.apply(net, params, rows[:, :3], x, t * 4, method=net.whole)
+    loss = policy.loss(params, rows[:, :3], rows[:, 3:5], base_policy.LossDraws(rows[:, 5:], t, None))
+    np.testing.assert_allclose(loss, flow.imitation_loss(velocity, rows[:, 3:5], rows[:, 5:], t), rtol=1e-5)
+    sample = policy.sample(params, rows[:, :3], base_policy.SampleDraws(rows[:, None, 5:], None))
+    np.testing.assert_allclose(sample[:, 0], flow.sample(velocity, rows[:, 5:], 4), atol=1e-5)
+
+
 @pytest.mark.parametrize(("members", "subset"), [(10, 2), (4, 3), (2, 2), (10, 1)])
 def test_subsets_are_distinct_and_uniform(members: int, subset: int) -> None:
     """Every subset of M of K is drawn equally often, and no member twice."""
@@ -137,8 +175,9 @@ def test_first_values_of_the_networks() -> None:
     """Xavier-uniform kernels, flax's LeCun normal in residual blocks, N(0, 0.2) frequencies, zero biases, unit scales, all independent."""
     net = networks.Denoiser(action_size=8, obs_size=24, hidden=96, blocks=2, time_features=64)
     state = jnp.zeros(24), jnp.zeros(8), jnp.zeros(())
-    params = networks.init(net, jax.random.key(0), *state, method=net.whole)
-    reference = net.init(jax.random.key(0), *state, method=net.whole)["params"]
+    jit = lambda f: jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})(jax.random.key(0))
+    params = jit(lambda key: networks.init(net, key, *state, method=net.whole))
+    reference = jit(lambda key: net.init(key, *state, method=net.whole))["params"]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), params) == jax.tree.map(lambda x: (x.shape, x.dtype), reference)
     for kernel in (params["in_kernel"], params["cond_0"]["kernel"], params["cond_1"]["kernel"], params["out"]["kernel"]):
         bound = np.sqrt(6 / sum(kernel.shape))
@@ -187,12 +226,12 @@ def test_an_index_never_reaches_the_size(size: int, uniform: float) -> None:
     assert 0 <= int(replay.index(jnp.float32(uniform), size)) < size
 
 
-@pytest.mark.parametrize("size", [1, 3, 1_000_000, 2**24 + 1, 2**31 - 1])
-def test_the_largest_uniform_stays_below_the_size(size: int) -> None:
-    """uniform() comes up to 1 - 2^-23 or so, which times a large size rounds up to the size itself."""
-    largest = np.nextafter(np.float32(1), np.float32(0))
-    assert 0 <= int(replay.index(largest, size)) < size
-    assert 0 <= int(jax.jit(replay.index)(largest, jnp.int32(size))) < size
+@pytest.mark.parametrize("size", [1, 3, 1_000_000, 2**24 + 3, 2**31 - 1])
+@pytest.mark.parametrize("uniform", [np.nextafter(np.float32(1), np.float32(0)), np.float32(1)])
+def test_the_largest_uniform_stays_below_the_size(uniform: float, size: int) -> None:
+    """Also where the size is beyond what float32 can count, and for a number that was rounded up to 1."""
+    assert 0 <= int(replay.index(uniform, size)) < size
+    assert 0 <= int(jax.jit(replay.index)(uniform, jnp.int32(size))) < size
 
 
 def test_indices_are_uniform() -> None:

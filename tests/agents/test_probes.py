@@ -32,7 +32,7 @@ from expo_bench.parts import replay
 from expo_bench.parts.replay import Batch
 
 DISCOUNT, EXPECTILE = 0.7, 0.8
-SEEDS, ROWS, PRETRAIN, LEARN = 2, 1024, 300, 400
+SEEDS, ROWS, PRETRAIN, LEARN = 2, 1024, 200, 300
 SPEC = Spec(obs_size=4, action_size=1, batch_size=64, updates=2)
 FIELDS = {  # whichever of these an agent has; learning rates of 3e-3
     "hidden": (32, 32),
