@@ -23,14 +23,14 @@ EXPERIMENT = Experiment(
         "base_hidden": 64,
         "base_blocks": 1,
         "time_features": 32,
-        "hidden": (64, 64, 64),
+        "hidden": (64, 64),
         "critics": 4,
         "edit_scale": 0.1,
     },
     protocol={
         "offline_steps": 2_000,
         "warmup_steps": 200,  # RLPD's; the others have none
-        "online_steps": 4_000,
+        "online_steps": 3_500,
         "updates": 4,
         "batch_size": 64,
         "eval_every": 500,
