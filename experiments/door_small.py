@@ -24,10 +24,10 @@ EXPERIMENT = Experiment(
     protocol={
         "offline_steps": 10_000,
         "warmup_steps": 0,
-        "online_steps": 10_000,
+        "online_steps": 4_000,
         "updates": 4,
         "batch_size": 64,
-        "eval_every": 1_000,
+        "eval_every": 500,
         "eval_episodes": 10,
     },
 )
