@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,7 +73,7 @@ class Report:
     runs: Positional[tuple[Path, ...]]
     """run folders"""
     out: Path | None = None
-    """the HTML file (default: report.html in the first run folder)"""
+    """the folder of the report (default: the first run folder)"""
     reference: str = "expo"
     """the method that the others are compared with"""
 
@@ -264,12 +264,29 @@ def generate(args: Generate) -> None:
     out = args.out or Path("data") / f"{args.task}.npz"
     if out.exists():
         raise UserError(f"--out {out}: exists; name a new file (nothing is ever overwritten)")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    data = generation.generate(
-        args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
-    )
+    with _folder_for(out):
+        data = generation.generate(
+            args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
+        )
     print(summary(data))
     print(f"written: {out}")
+
+
+@contextlib.contextmanager
+def _folder_for(file: Path) -> Iterator[None]:
+    """The folder of `file`, made if need be; what was made is removed again if nothing comes to lie in it."""
+    made = [p for p in (file.parent, *file.parent.parents) if not p.exists()]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {file}: the folder {file.parent} cannot be made: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def run_command(command: object, line: str) -> None:

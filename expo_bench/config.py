@@ -7,6 +7,7 @@ takes as an argument: its values join the seeds in one program. The one-line hel
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, TypeVar
 
 from expo_bench.errors import UserError, unknown
@@ -14,14 +15,14 @@ from expo_bench.errors import UserError, unknown
 C = TypeVar("C")
 
 
-def static(default: Any, help: str) -> Any:
-    """A field of structure: part of the program's identity."""
-    return dataclasses.field(default=default, metadata={"kind": "static", "help": help})
+def static(default: Any, help: str, *, least: int = 1) -> Any:
+    """A field of structure: part of the program's identity. A whole number is at least `least`."""
+    return dataclasses.field(default=default, metadata={"kind": "static", "help": help, "least": least if type(default) is int else None})
 
 
 def traced(default: float | None, help: str) -> Any:
-    """A field of number: an argument of the program, stacked over the rows of a sweep as strong float32."""
-    return dataclasses.field(default=default, metadata={"kind": "traced", "help": help})
+    """A field of number, never negative: an argument of the program, stacked over the rows of a sweep as strong float32."""
+    return dataclasses.field(default=default, metadata={"kind": "traced", "help": help, "least": 0})
 
 
 def fields(config: Any) -> dict[str, dataclasses.Field]:
@@ -40,7 +41,7 @@ def replace(config: C, where: str, **values: Any) -> C:
     for name, value in values.items():
         if name not in known:
             raise unknown(f"field of {where}", name, known)
-        parsed[name] = _parse(value, getattr(config, name), known[name], f"{where}: {name}")
+        parsed[name] = _in_range(_parse(value, getattr(config, name), known[name], f"{where}: {name}"), known[name], f"{where}: {name}", value)
     return dataclasses.replace(config, **parsed)
 
 
@@ -61,3 +62,15 @@ def _parse(value: Any, default: Any, field: dataclasses.Field, where: str) -> An
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
         raise UserError(f"{where}: expected {kind.__name__}, got {value!r}")
     return float(value) if kind is float else value
+
+
+def _in_range(value: Any, field: dataclasses.Field, where: str, given: Any) -> Any:
+    """`value` if a program can be built of it: widths of layers at least 1, numbers finite and no less than the field allows."""
+    if isinstance(value, tuple) and not (value and all(type(v) is int and v >= 1 for v in value)):
+        raise UserError(f"{where}: expected widths of at least 1 such as 256x256, got {given!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{where}: expected a finite number, got {given!r}")
+    least = field.metadata.get("least")
+    if least is not None and value < least:
+        raise UserError(f"{where} must be at least {least}, got {value}")
+    return value

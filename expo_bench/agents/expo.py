@@ -34,7 +34,7 @@ from expo_bench.protocol import Protocol
 class Config:
     base: str = static("diffusion", "base policy: 'diffusion' (released) or 'flow'")
     n_samples: int = static(8, "N: base samples per state")
-    n_edits: int = static(8, "how many of the N base samples are edited too (the first ones); 0 switches edits off")
+    n_edits: int = static(8, "how many of the N base samples are edited too (the first ones); 0 switches edits off", least=0)
     denoising_steps: int = static(10, "T: denoising (or flow) steps")
     select_act: str = static("max", "which candidate acts: 'max' of Q (released) or 'random'")
     select_backup: str = static("max", "which candidate the TD backup takes: 'max' of Q (released) or 'random'")
