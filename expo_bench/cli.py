@@ -147,6 +147,9 @@ def pairs(items: Sequence[str], option: str) -> dict[str, str]:
 
 def experiment_of(args: Sweep):
     """The experiment that the options describe: a file's, overridden, or a new one."""
+    from expo_bench import agents
+    from expo_bench.config import fields
+    from expo_bench.errors import unknown
     from expo_bench.sweeps import experiment as experiments
 
     if args.file is not None:
@@ -168,7 +171,12 @@ def experiment_of(args: Sweep):
     methods = [experiments.Method(a) for a in args.agents] if args.agents else base.all_methods()
     missing = set(of_agent) - {m.agent for m in methods}
     if missing:
-        raise UserError(f"--set {sorted(missing)[0]}.…: agent {sorted(missing)[0]!r} does not run")
+        running = ", ".join(sorted({m.agent for m in methods}))
+        raise UserError(f"--set {sorted(missing)[0]}.FIELD: agent {sorted(missing)[0]!r} does not run (running: {running})")
+    known = {field for m in methods for field in fields(agents.load(m.agent).Config)}
+    for name in shared:
+        if name not in known:
+            raise unknown("field in --set (no agent that runs has it)", name, known)
     methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.agent, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps") if getattr(args, n) is not None}

@@ -48,6 +48,7 @@ def replace(config: C, where: str, **values: Any) -> C:
 def _parse(value: Any, default: Any, field: dataclasses.Field, where: str) -> Any:
     """Parse a command-line string (or check a Python value) against the type of the field's default."""
     kind = float if field.metadata.get("kind") == "traced" else type(default)
+    expected = "widths such as 256x256" if kind is tuple else kind.__name__
     if isinstance(value, str) and kind is not str:
         try:
             if kind is bool:
@@ -58,9 +59,9 @@ def _parse(value: Any, default: Any, field: dataclasses.Field, where: str) -> An
                 return int(float(value)) if float(value).is_integer() else int(value)
             return kind(value)
         except (ValueError, KeyError):
-            raise UserError(f"{where}: expected {kind.__name__}, got {value!r}") from None
+            raise UserError(f"{where}: expected {expected}, got {value!r}") from None
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise UserError(f"{where}: expected {kind.__name__}, got {value!r}")
+        raise UserError(f"{where}: expected {expected}, got {value!r}")
     return float(value) if kind is float else value
 
 

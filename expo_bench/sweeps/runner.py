@@ -69,7 +69,7 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
     else:
         data, source = datasets.load(experiment.dataset), experiment.dataset
     if experiment.episodes is not None:
-        data = datasets.first_episodes(data, experiment.episodes)
+        data = datasets.first_episodes(data, experiment.episodes, source)
     data, warnings = datasets.prepare(data, env, source)
     for warning in warnings:
         say(f"warning: {warning}")

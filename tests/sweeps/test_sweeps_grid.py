@@ -91,7 +91,7 @@ def test_what_may_be_zero_or_negative():
         ({"config": {"hidden": (8, 0)}}, "hidden: expected widths of at least 1"),
         ({"config": {"hidden": (8, 2.5)}}, "hidden: expected widths of at least 1"),
         ({"config": {"hidden": (True,)}}, "hidden: expected widths of at least 1"),
-        ({"config": {"hidden": [8, 8]}}, "hidden: expected tuple, got [8, 8]"),
+        ({"config": {"hidden": [8, 8]}}, "hidden: expected widths such as 256x256, got [8, 8]"),
         ({"config": {"hidden": ""}}, "hidden: expected widths of at least 1 such as 256x256, got ''"),
         ({"config": {"critics": 0}}, "critics must be at least 1, got 0"),
         ({"config": {"n_edits": -1}}, "n_edits must be at least 0, got -1"),
