@@ -15,9 +15,10 @@ from expo_bench.errors import UserError, unknown
 C = TypeVar("C")
 
 
-def static(default: Any, help: str, *, least: int = 1) -> Any:
-    """A field of structure: part of the program's identity. A whole number is at least `least`."""
-    return dataclasses.field(default=default, metadata={"kind": "static", "help": help, "least": least if type(default) is int else None})
+def static(default: Any, help: str, *, least: float | None = None, below: float | None = None) -> Any:
+    """A field of structure: part of the program's identity. Numbers lie in [least, below); a whole number is at least 1 unless it says else."""
+    least = 1 if least is None and type(default) is int else least
+    return dataclasses.field(default=default, metadata={"kind": "static", "help": help, "least": least, "below": below})
 
 
 def traced(default: float | None, help: str) -> Any:
@@ -71,7 +72,9 @@ def _in_range(value: Any, field: dataclasses.Field, where: str, given: Any) -> A
         raise UserError(f"{where}: expected widths of at least 1 such as 256x256, got {given!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: expected a finite number, got {given!r}")
-    least = field.metadata.get("least")
+    least, below = field.metadata.get("least"), field.metadata.get("below")
+    if below is not None and value >= below:
+        raise UserError(f"{where} must be below {below}, got {value}")
     if least is not None and value < least:
         raise UserError(f"{where} must be at least {least}, got {value}")
     return value

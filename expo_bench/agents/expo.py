@@ -45,7 +45,7 @@ class Config:
     hidden: tuple = static((256, 256, 256), "widths of critics and edit policy")
     critics: int = static(10, "K: critics")
     critic_subset: int = static(2, "M: critics in a minimum (num-min-Q)")
-    edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)")
+    edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)", least=0, below=1)
     decay_steps: int = static(3_000_000, "updates until the cosine schedule of base and edit policy reaches 0")
     sample_rows: int = static(2048, "chains denoised at a time; speed only")
     edit_scale: float = traced(0.05, "beta: largest shift of an action by an edit")

@@ -96,6 +96,8 @@ def test_what_may_be_zero_or_negative():
         ({"config": {"critics": 0}}, "critics must be at least 1, got 0"),
         ({"config": {"n_edits": -1}}, "n_edits must be at least 0, got -1"),
         ({"config": {"decay_steps": 0}}, "decay_steps must be at least 1, got 0"),
+        ({"config": {"edit_dropout": 1}}, "edit_dropout must be below 1, got 1.0"),
+        ({"config": {"edit_dropout": -0.1}}, "edit_dropout must be at least 0, got -0.1"),
         ({"config": {"discount": float("nan")}}, "discount: expected a finite number, got nan"),
         ({"config": {"tau": "-inf"}}, "tau: expected a finite number, got '-inf'"),
         ({"config": {"tau": -0.1}}, "tau must be at least 0, got -0.1"),
