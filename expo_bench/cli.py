@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,7 +73,7 @@ class Report:
     runs: Positional[tuple[Path, ...]]
     """run folders"""
     out: Path | None = None
-    """the HTML file (default: report.html in the first run folder)"""
+    """the folder of the report (default: the first run folder)"""
     reference: str = "expo"
     """the method that the others are compared with"""
 
@@ -147,6 +147,9 @@ def pairs(items: Sequence[str], option: str) -> dict[str, str]:
 
 def experiment_of(args: Sweep):
     """The experiment that the options describe: a file's, overridden, or a new one."""
+    from expo_bench import agents
+    from expo_bench.config import fields
+    from expo_bench.errors import unknown
     from expo_bench.sweeps import experiment as experiments
 
     if args.file is not None:
@@ -168,7 +171,12 @@ def experiment_of(args: Sweep):
     methods = [experiments.Method(a) for a in args.agents] if args.agents else base.all_methods()
     missing = set(of_agent) - {m.agent for m in methods}
     if missing:
-        raise UserError(f"--set {sorted(missing)[0]}.…: agent {sorted(missing)[0]!r} does not run")
+        running = ", ".join(sorted({m.agent for m in methods}))
+        raise UserError(f"--set {sorted(missing)[0]}.FIELD: agent {sorted(missing)[0]!r} does not run (running: {running})")
+    known = {field for m in methods for field in fields(agents.load(m.agent).Config)}
+    for name in shared:
+        if name not in known:
+            raise unknown("field in --set (no agent that runs has it)", name, known)
     methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.agent, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps") if getattr(args, n) is not None}
@@ -264,12 +272,29 @@ def generate(args: Generate) -> None:
     out = args.out or Path("data") / f"{args.task}.npz"
     if out.exists():
         raise UserError(f"--out {out}: exists; name a new file (nothing is ever overwritten)")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    data = generation.generate(
-        args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
-    )
+    with _folder_for(out):
+        data = generation.generate(
+            args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
+        )
     print(summary(data))
     print(f"written: {out}")
+
+
+@contextlib.contextmanager
+def _folder_for(file: Path) -> Iterator[None]:
+    """The folder of `file`, made if need be; what was made is removed again if nothing comes to lie in it."""
+    made = [p for p in (file.parent, *file.parent.parents) if not p.exists()]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {file}: the folder {file.parent} cannot be made: {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def run_command(command: object, line: str) -> None:

@@ -12,9 +12,9 @@ from expo_bench.errors import UserError
 class Protocol:
     """Each agent declares its authors' protocol; an experiment overrides fields of it."""
 
-    offline_steps: int = static(0, "gradient steps of the offline phase")
-    warmup_steps: int = static(0, "environment steps of uniformly random actions before any online update")
-    online_steps: int = static(100_000, "environment steps of the online phase, warm-up included")
+    offline_steps: int = static(0, "gradient steps of the offline phase", least=0)
+    warmup_steps: int = static(0, "environment steps of uniformly random actions before any online update", least=0)
+    online_steps: int = static(100_000, "environment steps of the online phase, warm-up included", least=0)
     updates: int = static(1, "U: batches learnt from per environment step (update-to-data ratio)")
     batch_size: int = static(256, "B: transitions per batch")
     sampling: str = static("mixed", "'mixed': offline_fraction of every batch is offline data; 'union': uniform over offline and online data together")

@@ -34,7 +34,7 @@ from expo_bench.protocol import Protocol
 class Config:
     base: str = static("diffusion", "base policy: 'diffusion' (released) or 'flow'")
     n_samples: int = static(8, "N: base samples per state")
-    n_edits: int = static(8, "how many of the N base samples are edited too (the first ones); 0 switches edits off")
+    n_edits: int = static(8, "how many of the N base samples are edited too (the first ones); 0 switches edits off", least=0)
     denoising_steps: int = static(10, "T: denoising (or flow) steps")
     select_act: str = static("max", "which candidate acts: 'max' of Q (released) or 'random'")
     select_backup: str = static("max", "which candidate the TD backup takes: 'max' of Q (released) or 'random'")
@@ -45,7 +45,7 @@ class Config:
     hidden: tuple = static((256, 256, 256), "widths of critics and edit policy")
     critics: int = static(10, "K: critics")
     critic_subset: int = static(2, "M: critics in a minimum (num-min-Q)")
-    edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)")
+    edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)", least=0, below=1)
     decay_steps: int = static(3_000_000, "updates until the cosine schedule of base and edit policy reaches 0")
     sample_rows: int = static(2048, "chains denoised at a time; speed only")
     edit_scale: float = traced(0.05, "beta: largest shift of an action by an edit")

@@ -32,7 +32,7 @@ class Config:
     base_hidden: int = static(256, "width of the denoiser")
     base_blocks: int = static(3, "residual blocks of the denoiser")
     time_features: int = static(128, "Fourier features of the denoising time")
-    base_dropout: float = static(0.1, "dropout of the denoiser in training")
+    base_dropout: float = static(0.1, "dropout of the denoiser in training", least=0, below=1)
     hidden: tuple = static((256, 256), "widths of critics and value function")
     critics: int = static(2, "K: critics; the minimum of all is taken")
     train_base_online: bool = static(False, "go on imitating online (released launcher: off)")

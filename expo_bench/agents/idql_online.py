@@ -16,7 +16,7 @@ from expo_bench.config import static
 
 @dataclasses.dataclass(frozen=True)
 class Config(expo.Config):
-    n_edits: int = static(0, "no base sample is edited")
+    n_edits: int = static(0, "no base sample is edited", least=0)
 
 
 PROTOCOL = expo.PROTOCOL

@@ -71,11 +71,11 @@ def take(dataset: OfflineDataset, rows: np.ndarray | slice, **changes: Any) -> O
     return dataclasses.replace(dataset, **{**{name: getattr(dataset, name)[rows] for name in ROW_FIELDS}, **changes})
 
 
-def first_episodes(dataset: OfflineDataset, n: int) -> OfflineDataset:
+def first_episodes(dataset: OfflineDataset, n: int, source: str = "dataset") -> OfflineDataset:
     """The first `n` recorded episodes. Raises UserError if there are fewer, or if n < 1."""
     ends = dataset.episode_ends
     if not 1 <= n <= len(ends):
-        raise UserError(f"{dataset.meta.get('file', 'dataset')}: {n} episodes asked for, expected 1 to {len(ends)}, as many as it has")
+        raise UserError(f"{source}: {n} episodes asked for, expected 1 to {len(ends)}, as many as it has")
     return take(dataset, slice(0, ends[n - 1] + 1))
 
 

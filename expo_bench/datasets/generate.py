@@ -52,6 +52,10 @@ def generate(
     episodes = DEFAULT_EPISODES.get(task, 20) if episodes is None else episodes
     if episodes < 1:
         raise UserError(f"episodes: found {episodes}, expected at least 1")
+    if not 0 <= seed < 2**31:
+        raise UserError(f"seed: found {seed}, expected 0 to 2**31 - 1")
+    if noise is not None and not 0 <= noise < float("inf"):
+        raise UserError(f"noise: found {noise}, expected a finite number of at least 0")
     if path is not None and Path(path).suffix != ".npz":
         raise UserError(f"{path}: found the suffix {Path(path).suffix!r}, expected .npz")
     if path is not None and not Path(path).parent.is_dir():

@@ -53,10 +53,12 @@ def validate(experiment: Experiment) -> None:
         if not condition:
             raise UserError(f"experiment {experiment.name!r}: {message}")
 
+    need(experiment.name not in ("", ".", "..") and not set(experiment.name) & set("/\\\0"), "the name must be that of a folder")
     need(bool(experiment.tasks), "no tasks")
     need(bool(experiment.methods), "no agents")
     need(experiment.seeds >= 1, f"seeds must be at least 1, got {experiment.seeds}")
     need(experiment.first_seed >= 0, f"first_seed must not be negative, got {experiment.first_seed}")
+    need(experiment.first_seed + experiment.seeds <= 2**31, f"seeds must stay below 2**31, got first_seed {experiment.first_seed}")
     need(experiment.comparison in ("released", "equal"), f"comparison must be 'released' or 'equal', got {experiment.comparison!r}")
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
     need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
@@ -88,7 +90,7 @@ def load(path: str | Path) -> Experiment:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"experiment file {path}: cannot be run: {type(error).__name__}: {error}") from error
+        raise UserError(f"experiment file {path}: cannot be run: {type(error).__name__}: {' '.join(str(error).split())}") from error
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"experiment file {path}: expected EXPERIMENT = Experiment(...), found {type(experiment).__name__}")

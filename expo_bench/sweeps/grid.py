@@ -13,7 +13,7 @@ from typing import Any
 from expo_bench import agents
 from expo_bench.agents import expo
 from expo_bench.config import fields, replace, traced_values
-from expo_bench.errors import unknown
+from expo_bench.errors import UserError, unknown
 from expo_bench.protocol import Protocol
 from expo_bench.protocol import validate as validate_protocol
 from expo_bench.sweeps.experiment import Experiment, Method
@@ -69,12 +69,16 @@ def _of_method(experiment: Experiment, task: str, method: Method, suite: str | N
 
     axes = {axis: values for axis, values in experiment.vary.items() if axis.partition(".")[0] == method.agent}
     by_structure: dict[Any, list[Row]] = {}
+    seen: list[dict[str, Any]] = []
     for cell in itertools.product(*axes.values()):
         values = {axis.partition(".")[2]: value for axis, value in zip(axes, cell, strict=True)}
         varied = replace(config, where, **values)
         if hasattr(module, "validate"):
             module.validate(varied, where)
         labels = {axis: getattr(varied, axis.partition(".")[2]) for axis in axes}
+        if labels in seen:  # "0.1" and "0.10"
+            raise UserError(f"{where}: two cells of vary are the same: {labels}")
+        seen.append(labels)
         hyper = {name: float(value) for name, value in traced_values(varied).items()}
         structure = dataclasses.replace(varied, **traced_values(config))
         rows = [Row(experiment.first_seed + s, hyper, labels) for s in range(experiment.seeds)]

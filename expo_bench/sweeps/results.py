@@ -14,16 +14,30 @@ from expo_bench.errors import UserError
 PACKAGES = ("expo-bench", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
 
 
+def check_out(out: str | Path | None) -> None:
+    """Refuse an --out that `new_folder` will refuse, before anything is built."""
+    if out is None:
+        return
+    folder = Path(out)
+    try:
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise UserError(f"--out {folder}: already holds something; name a new folder (nothing is ever overwritten)")
+        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be created: {error.strerror}") from None
+    if not above.is_dir():
+        raise UserError(f"--out {folder}: cannot be created: {above} is a file, expected a folder")
+
+
 def new_folder(out: str | Path | None, name: str) -> Path:
     """The folder of a run. A folder that already holds something is refused; without `out` the next free name under runs/ is taken."""
+    check_out(out)
     if out is None:
         root, n = Path("runs"), 1
         while (folder := root / (name if n == 1 else f"{name}-{n}")).exists():
             n += 1
     else:
         folder = Path(out)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"--out {folder}: already holds something; name a new folder (nothing is ever overwritten)")
     try:
         (folder / "results").mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -61,7 +75,14 @@ def write_rows(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES}
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # expo-bench itself, run from a checkout that was never installed
+        return "not installed"
 
 
 def git_commit() -> str | None:

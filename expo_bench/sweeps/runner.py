@@ -69,7 +69,7 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
     else:
         data, source = datasets.load(experiment.dataset), experiment.dataset
     if experiment.episodes is not None:
-        data = datasets.first_episodes(data, experiment.episodes)
+        data = datasets.first_episodes(data, experiment.episodes, source)
     data, warnings = datasets.prepare(data, env, source)
     for warning in warnings:
         say(f"warning: {warning}")
@@ -91,15 +91,14 @@ def run(experiment: Experiment, out: str | Path | None = None, *, progress: Prog
 
     progress = progress or Progress()
     all_programs = plan(experiment)
-    for program in all_programs:
-        agents.load(program.agent)
+    results.check_out(out)
     used_devices = device_rows.start()
     tasks = {name: prepare_task(name, experiment, all_programs, progress.say) for name in experiment.tasks}
     blocks = [device_rows.block_rows(len(p.rows), len(used_devices), experiment.block_rows) for p in all_programs]
-    folder = results.new_folder(out, experiment.name)
     manifest = _manifest(experiment, all_programs, blocks, used_devices, tasks, command)
-    results.write_manifest(folder, manifest)
     _announce(all_programs, tasks, blocks, used_devices, progress)
+    folder = results.new_folder(out, experiment.name)  # only now: what fails before leaves nothing behind
+    results.write_manifest(folder, manifest)
 
     started = time.perf_counter()
     builder = Builder(used_devices, experiment.precision)

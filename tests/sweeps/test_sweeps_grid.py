@@ -63,6 +63,11 @@ def test_labels_name_the_variant_and_static_cells():
     assert grid.differences([program])["point-umaze/expo/random"]["online_steps"] == 8_000
 
 
+def test_what_may_be_zero_or_negative():
+    for program in plan(with_(methods=["expo", "idql_online"], config={"n_edits": 0, "edit_scale": 0}, protocol={**BASE.protocol, "reward_shift": -1})):
+        assert (program.config.n_edits, program.rows[0].hyper["edit_scale"], program.protocol.reward_shift) == (0, 0.0, -1.0)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -81,6 +86,24 @@ def test_labels_name_the_variant_and_static_cells():
         ({"vary": {"expo.edit_scale": ("big",)}}, "edit_scale: expected float, got 'big'"),
         ({"vary": {"expo.n_samples": (2.5,)}}, "n_samples: expected int, got 2.5"),
         ({"vary": {"expo.n_samples": (4,)}}, "n_edits must lie in 0..n_samples (4), got 8"),
+        ({"vary": {"expo.edit_scale": ("0.1", "0.10")}}, "two cells of vary are the same"),
+        ({"config": {"hidden": ()}}, "hidden: expected widths of at least 1 such as 256x256, got ()"),
+        ({"config": {"hidden": (8, 0)}}, "hidden: expected widths of at least 1"),
+        ({"config": {"hidden": (8, 2.5)}}, "hidden: expected widths of at least 1"),
+        ({"config": {"hidden": (True,)}}, "hidden: expected widths of at least 1"),
+        ({"config": {"hidden": [8, 8]}}, "hidden: expected widths such as 256x256, got [8, 8]"),
+        ({"config": {"hidden": ""}}, "hidden: expected widths of at least 1 such as 256x256, got ''"),
+        ({"config": {"critics": 0}}, "critics must be at least 1, got 0"),
+        ({"config": {"n_edits": -1}}, "n_edits must be at least 0, got -1"),
+        ({"config": {"decay_steps": 0}}, "decay_steps must be at least 1, got 0"),
+        ({"config": {"edit_dropout": 1}}, "edit_dropout must be below 1, got 1.0"),
+        ({"config": {"edit_dropout": -0.1}}, "edit_dropout must be at least 0, got -0.1"),
+        ({"config": {"discount": float("nan")}}, "discount: expected a finite number, got nan"),
+        ({"config": {"tau": "-inf"}}, "tau: expected a finite number, got '-inf'"),
+        ({"config": {"tau": -0.1}}, "tau must be at least 0, got -0.1"),
+        ({"protocol": {"reward_shift": "nan"}}, "reward_shift: expected a finite number, got 'nan'"),
+        ({"name": "a/b"}, "the name must be that of a folder"),
+        ({"first_seed": 2**31}, "seeds must stay below 2**31"),
         ({"config": {"hiden": (8,)}}, "'hiden'; did you mean 'hidden'"),
         ({"config": {"select_act": "min"}}, "select_act must be one of max, random, got 'min'"),
         ({"protocol": {"online_step": 1}}, "protocol 'online_step'; did you mean 'online_steps'"),

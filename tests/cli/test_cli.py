@@ -1,0 +1,231 @@
+"""The command line: what help costs, what `list` says, and one line and exit code 2 for every wrong input."""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from toy import Walk
+
+from expo_bench import cli
+from expo_bench.datasets import npz
+from expo_bench.datasets.dataset import OfflineDataset
+
+HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
+HELP = ["", "sweep", "report", "list", "data", "data inspect", "data generate"]
+
+
+def dataset(obs_size=4, action_size=2, rows=8):
+    rng = np.random.default_rng(0)
+    obs, next_obs = (rng.normal(size=(rows, obs_size)).astype(np.float32) for _ in range(2))
+    flags = np.zeros(rows, bool)
+    last = np.arange(rows) == rows - 1
+    action = rng.uniform(-0.9, 0.9, (rows, action_size)).astype(np.float32)
+    return OfflineDataset(obs, action, np.zeros(rows, np.float32), flags, last, next_obs, flags, {"source": "test"})
+
+
+@pytest.fixture()
+def place(tmp_path, monkeypatch):
+    """A working folder with files of every kind, good and bad."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    (tmp_path / "syntax.py").write_text("EXPERIMENT = (\n")
+    (tmp_path / "raises.py").write_text("raise RuntimeError('two\\nlines')\n")
+    (tmp_path / "none.py").write_text("x = 1\n")
+    (tmp_path / "wrong.py").write_text("from expo_bench import Experiment\nEXPERIMENT = Experiment('e', ['point-umaz'], ['expo'])\n")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "text.npz").write_text("hello")
+    npz.write(dataset(), tmp_path / "maze.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "maze.npz").read_bytes()[:300])
+    broken = dataset()
+    broken.obs[3, 1] = np.nan
+    npz.write(broken, tmp_path / "nan.npz")
+    (tmp_path / "manifest").mkdir()
+    (tmp_path / "manifest" / "manifest.json").write_text(json.dumps({"experiment": "e"}))
+    return tmp_path
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*") if "__pycache__" not in p.parts}
+
+
+def refused(line, capsys, place):
+    """The one line on stderr with which the command ends; nothing is written."""
+    before = tree(place)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(line.split())
+    error = capsys.readouterr().err.splitlines()
+    assert exit.value.code == 2
+    own = [text for text in error if not text.startswith("warning: ")]
+    assert len(own) == 1 and own[0].startswith("expo-bench: error: "), error
+    assert tree(place) == before, "something was written"
+    return own[0]
+
+
+def run(code, *args):
+    return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_answers_within_a_second_and_imports_nothing_heavy(command):
+    code = f"""
+import sys
+from expo_bench.cli import main
+try:
+    main([*sys.argv[1:], "--help"])
+except SystemExit as end:
+    assert end.code == 0, end.code
+loaded = [name for name in {HEAVY} if name in sys.modules]
+assert not loaded, loaded
+"""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = run(code, *command.split())
+        seconds.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+        assert f"usage: expo-bench {command}".strip() in done.stdout
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1, seconds
+
+
+def test_the_plain_list_imports_nothing_heavy():
+    done = run(f"import sys\nfrom expo_bench.cli import main\nmain(['list'])\nassert not [n for n in {HEAVY} if n in sys.modules]")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("", ["tasks:", "point-umaze", "point-medium", "push-disc", "door", "agents:", "expo", "idql_online", "rlpd", "fql", "bc"]),
+        ("expo", ["--set expo.FIELD=VALUE", "n_samples", "edit_scale", "256x256x256", "static", "traced", "offline_steps", "on adroit: edit_scale=0.7"]),
+        ("door", ["observations 39, actions 28, horizon 200", "score: solved", "engines: mjx, mujoco", "data: a trained DAPG policy"]),
+        ("protocol", ["online_steps", "environment steps of the online phase", "eval_episodes", "sampling"]),
+    ],
+)
+def test_list_says_what_there_is(name, expected, capsys):
+    cli.main(["list", *name.split()])
+    out = capsys.readouterr().out
+    assert [text for text in expected if text not in out] == []
+
+
+SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("list exppo", "unknown name 'exppo'; did you mean 'expo'"),
+        ("sweep", "give an experiment file, or --tasks and --agents"),
+        ("sweep --tasks point-umaze", "give an experiment file, or --tasks and --agents"),
+        ("sweep --tasks point-umaz --agents expo --out new", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
+        ("sweep --tasks point-umaze --agents exppo --out new", "unknown agent 'exppo'; did you mean 'expo'"),
+        ("sweep missing.py --out new", "missing.py: does not exist"),
+        ("sweep full --out new", "full: does not exist"),
+        ("sweep full/notes.txt --out new", "expected a Python file (.py)"),
+        ("sweep syntax.py --out new", "syntax.py: cannot be run: SyntaxError"),
+        ("sweep raises.py --out new", "raises.py: cannot be run: RuntimeError: two lines"),
+        ("sweep none.py --out new", "expected EXPERIMENT = Experiment(...), found NoneType"),
+        ("sweep wrong.py --out new", "unknown task 'point-umaz'"),
+        (f"{SWEEP} --name ../up", "the name must be that of a folder"),
+        (f"{SWEEP} --seeds 0", "seeds must be at least 1, got 0"),
+        (f"{SWEEP} --seeds -3", "seeds must be at least 1, got -3"),
+        (f"{SWEEP} --first-seed 2147483648", "seeds must stay below 2**31"),
+        (f"{SWEEP} --block-rows 0", "block_rows must be at least 1"),
+        (f"{SWEEP} --episodes 0", "episodes must be at least 1"),
+        (f"{SWEEP} --set n_samples", "--set 'n_samples': expected name=value"),
+        (f"{SWEEP} --set n_sample=4", "'n_sample'; did you mean 'n_samples'"),
+        (f"{SWEEP} --set expo.n_sample=4", "'n_sample'; did you mean 'n_samples'"),
+        (f"{SWEEP} --set rlpd.critics=4", "agent 'rlpd' does not run (running: expo)"),
+        (f"{SWEEP} --set expectile=0.8", "(no agent that runs has it) 'expectile'"),
+        (f"{SWEEP} --set critics=2 critics=3", "--set critics: given twice"),
+        (f"{SWEEP} --set expo.n_samples=-1", "n_samples must be at least 1, got -1"),
+        (f"{SWEEP} --set expo.n_samples=1e999", "n_samples: expected int, got '1e999'"),
+        (f"{SWEEP} --set expo.critics=0", "critics must be at least 1, got 0"),
+        (f"{SWEEP} --set expo.hidden=0x8", "hidden: expected widths of at least 1 such as 256x256, got '0x8'"),
+        (f"{SWEEP} --set expo.hidden=x", "hidden: expected widths of at least 1 such as 256x256, got 'x'"),
+        (f"{SWEEP} --set expo.hidden=big", "hidden: expected widths such as 256x256, got 'big'"),
+        (f"{SWEEP} --set expo.discount=nan", "discount: expected a finite number, got 'nan'"),
+        (f"{SWEEP} --set expo.critic_lr=-1e-3", "critic_lr must be at least 0, got -0.001"),
+        (f"{SWEEP} --vary edit_scale=0.1", "an axis is written agent.field"),
+        (f"{SWEEP} --vary expo.edit_scale", "--vary 'expo.edit_scale': expected name=value"),
+        (f"{SWEEP} --vary expo.edit_scale=0.1,", "edit_scale: expected float, got ''"),
+        (f"{SWEEP} --vary expo.edit_scale=0.1,0.10", "two cells of vary are the same"),
+        (f"{SWEEP} --vary bc.base_lr=1,2", "names an agent that does not run (running: expo)"),
+        (f"{SWEEP} --protocol online_step=1", "'online_step'; did you mean 'online_steps'"),
+        (f"{SWEEP} --protocol eval_every=0", "eval_every must be at least 1, got 0"),
+        (f"{SWEEP} --protocol reward_shift=inf", "reward_shift: expected a finite number, got 'inf'"),
+        (f"{SWEEP} --online-steps -1", "online_steps must be at least 0, got -1"),
+        (f"{SWEEP} --dataset none", "offline_steps need a dataset"),
+        (f"{SWEEP} --dataset missing.npz", "missing.npz: no such file"),
+        (f"{SWEEP} --dataset full", "full: found the suffix ''"),
+        (f"{SWEEP} --dataset empty.npz", "empty.npz: the file is empty"),
+        (f"{SWEEP} --dataset text.npz", "text.npz: found unknown content"),
+        (f"{SWEEP} --dataset cut.npz", "cut.npz: truncated or damaged"),
+        (f"{SWEEP} --dataset nan.npz", "nan.npz"),
+        (f"{SWEEP} --dataset maze.npz --episodes 9", "maze.npz: 9 episodes asked for, expected 1 to 1"),
+        ("sweep --tasks push-disc --agents expo --engine mujoco --dataset maze.npz --out new", "maze.npz"),
+        ("sweep --tasks door --agents expo --engine mujoco --out new", "the task door has no default offline data"),
+        ("sweep --tasks point-umaze --agents expo --out full", "--out full: already holds something"),
+        ("sweep --tasks point-umaze --agents expo --out none.py", "--out none.py: already holds something"),
+        ("sweep --tasks point-umaze --agents expo --out none.py/a/b", "--out none.py/a/b: cannot be created"),
+        ("report missing", "missing: no such folder"),
+        ("report full", "full: not a run folder"),
+        ("report manifest", "manifest: no results yet"),
+        ("data inspect missing.npz", "missing.npz: no such file"),
+        ("data inspect full", "found the suffix"),
+        ("data inspect empty.npz", "the file is empty"),
+        ("data generate point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
+        ("data generate point-umaze --out maze.npz", "--out maze.npz: exists"),
+        ("data generate point-umaze --out new/maze.pickle", "found the suffix '.pickle', expected .npz"),
+        ("data generate point-umaze --out none.py/maze.npz", "the folder none.py cannot be made"),
+        ("data generate point-umaze --episodes 0", "episodes: found 0, expected at least 1"),
+        ("data generate point-umaze --seed -1", "seed: found -1"),
+        ("data generate point-umaze --noise nan", "noise: found nan"),
+        ("data generate point-umaze --policy maze.npz", "has a scripted demonstrator, expected no policy file"),
+        ("data generate door", "demonstrated by a trained policy, found none"),
+        ("data generate door --policy missing.npz", "missing.npz"),
+        ("data generate door --policy maze.npz", "maze.npz"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_exit_code_2_and_writes_nothing(line, message, capsys, place):
+    assert message in refused(line, capsys, place)
+
+
+@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "data", "data generate"])
+def test_what_the_options_do_not_allow_is_exit_code_2_too(line, capsys, place):
+    before = tree(place)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(line.split())
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error and "Traceback" not in error
+    assert tree(place) == before
+
+
+def test_the_door_without_its_package_is_one_line(capsys, place, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gymnasium_robotics" else find(name, *rest))
+    for line in ("sweep --tasks door --agents expo --engine mujoco --out new", "data generate door --policy maze.npz"):
+        assert "pip install 'expo-bench[adroit]'" in refused(line, capsys, place)
+
+
+def test_an_out_that_cannot_be_is_refused_before_anything_is_built(capsys, place, monkeypatch):
+    from expo_bench.sweeps import runner
+
+    monkeypatch.setattr(runner, "prepare_task", lambda *_: pytest.fail("built"))
+    refused("sweep --tasks point-umaze --agents expo --out full", capsys, place)
+
+
+def test_an_error_of_the_program_itself_is_not_hidden(place, monkeypatch):
+    from expo_bench.sweeps import runner
+
+    monkeypatch.setattr(runner, "prepare_task", lambda *_: dataclasses.replace(Walk(), nonsense=1))
+    with pytest.raises(TypeError):
+        cli.main(["sweep", "--tasks", "point-umaze", "--agents", "expo", "--out", "new"])
+    assert not (place / "new").exists()
