@@ -51,12 +51,16 @@ def child(module: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_utilisation(case: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
-    """The case with its achieved rate over the GEMM peak of all devices, and over that of the devices it used."""
+    """The case with its achieved rate over the GEMM peak of all devices, and over that of the devices it used.
+
+    The latter is None on a CPU, where the devices are one pool of cores and not so many separate machines.
+    """
     peak, achieved = machine.get("gemm_peak_flop_per_s"), case.get("achieved_flop_per_s")
     if not peak or not achieved:
         return {**case, "utilisation": None, "utilisation_of_devices_used": None}
     of_all = achieved["median"] / peak
-    return {**case, "utilisation": of_all, "utilisation_of_devices_used": of_all * machine["devices"] / case["devices_used"]}
+    of_used = None if machine["platform"] == "cpu" else of_all * machine["devices"] / case["devices_used"]
+    return {**case, "utilisation": of_all, "utilisation_of_devices_used": of_used}
 
 
 def table(cases: list[dict[str, Any]]) -> str:

@@ -79,8 +79,8 @@ achieved_flop_per_s peak_resident_bytes peak_device_bytes state_bytes scratch_by
 
 
 def test_a_tiny_case_from_end_to_end():
-    measured = cases.measure(cases.Case("expo", seeds=2, iterations=3, repetitions=2), TINY)
-    case = command.with_utilisation(measured, {"gemm_peak_flop_per_s": 1e12, "devices": measured["devices_used"]})
+    measured = cases.measure(cases.Case("fql", seeds=2, iterations=3, repetitions=2), TINY)
+    case = command.with_utilisation(measured, {"gemm_peak_flop_per_s": 1e12, "devices": 2 * measured["devices_used"], "platform": "gpu"})
     assert sorted(case) == sorted(KEYS)
     assert json.loads(json.dumps(case)) == case
     for name in ("env_steps_per_s", "updates_per_s", "seconds_per_env_step", "achieved_flop_per_s"):
@@ -88,9 +88,9 @@ def test_a_tiny_case_from_end_to_end():
     assert case["updates_per_s"]["median"] == pytest.approx(2 * case["env_steps_per_s"]["median"])
     assert case["env_steps_per_s"]["max"] == pytest.approx(2 / case["seconds_per_env_step"]["min"])
     assert case["achieved_flop_per_s"]["median"] == pytest.approx(case["flop_per_env_step"] * case["env_steps_per_s"]["median"])
-    assert case["iterations"] == 3 and case["repetitions"] == 2 and case["utilisation"] == case["utilisation_of_devices_used"] > 0
+    assert case["iterations"] == 3 and case["repetitions"] == 2 and 2 * case["utilisation"] == case["utilisation_of_devices_used"] > 0
     assert case["peak_resident_bytes"] > 50 * 2**20 and case["state_bytes"] > 0 and case["scratch_bytes"] > 0
-    assert "expo" in command.table([case]) and "failed: x" in command.table([{**measured, "error": "x"}])
+    assert "fql" in command.table([case]) and "failed: x" in command.table([{**measured, "error": "x"}])
 
 
 def test_automatic_iterations_fit_the_time():
