@@ -20,15 +20,16 @@ from typing import Any
 from expo_bench.sweeps.experiment import PRECISIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("agent", "task", "seeds", "compile s", "env steps/s", "updates/s", "ms/env step", "GFLOP/step", "GFLOP/s", "of peak", "peak MiB", "state MiB", "scratch MiB")
+SPEEDS = ("compile s", "env steps/s", "updates/s", "ms/env step", "GFLOP/step", "GFLOP/s", "of peak")
+COLUMNS = ("agent", "task", "seeds", *SPEEDS, "peak MiB", "state MiB", "scratch MiB")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--size", choices=("quickstart", "paper"), default="quickstart", help="the quickstart's networks, or each agent's published ones")
+    p.add_argument("--size", choices=("quickstart", "paper"), default="quickstart", help="the quickstart's networks or the published ones")
     p.add_argument("--agents", nargs="+", default=["expo", "rlpd", "idql", "fql"])
     p.add_argument("--seeds", nargs="+", type=int, default=[1, 8], help="numbers of seeds trained together")
-    p.add_argument("--task", help="default: push-disc at quickstart size; at paper size a task without physics (19 observations, 7 actions)")
+    p.add_argument("--task", help="default: push-disc; at paper size a task without physics (obs 19, action 7)")
     p.add_argument("--iterations", type=int, help="environment steps per repetition (default: about 2 s of them, at least one)")
     p.add_argument("--repetitions", type=int, default=5, help="fewer where --seconds does not allow them (then automatic iterations only)")
     p.add_argument("--seconds", type=float, default=30.0, help="time for a case's repetitions, compilation apart")
@@ -73,7 +74,8 @@ def table(cases: list[dict[str, Any]]) -> str:
         counted = c["achieved_flop_per_s"] is not None
         rate = [f"{c['flop_per_env_step'] / 1e9:,.3g}", f"{c['achieved_flop_per_s']['median'] / 1e9:,.3g}"] if counted else ["-", "-"]
         memory = [f"{c[name] / 2**20:,.0f}" for name in ("peak_resident_bytes", "state_bytes", "scratch_bytes")]
-        speed = [f"{c['env_steps_per_s']['median']:,.4g}", f"{c['updates_per_s']['median']:,.4g}", f"{1e3 * c['seconds_per_env_step']['median']:,.4g}"]
+        medians = c["env_steps_per_s"]["median"], c["updates_per_s"]["median"], 1e3 * c["seconds_per_env_step"]["median"]
+        speed = [f"{value:,.4g}" for value in medians]
         share = "-" if c["utilisation"] is None else f"{c['utilisation']:.0%}"
         lines.append((c["agent"], c["task"], str(c["seeds"]), f"{c['compile_s']:.1f}", *speed, *rate, share, *memory))
     widths = [max((len(line[i]) for line in lines if len(line) == len(COLUMNS)), default=0) for i in range(len(COLUMNS))]
@@ -107,12 +109,15 @@ def main(argv: list[str] | None = None) -> int:
             case = child("case", asked)
             report["cases"].append({**asked, **case} if "error" in case else with_utilisation(case, machine))
             write(path, report)  # after every case: an interrupted run keeps what it has measured
-    peak = f"GEMM peak {machine['gemm_peak_flop_per_s'] / 1e9:,.0f} GFLOP/s" if "error" not in machine else f"no GEMM peak: {machine['error']}"
-    chosen = [f"{c['agent']}/{c['seeds']}: {c['repetitions']} x {c['iterations']} ({c['iterations_chosen']})" for c in report["cases"] if "error" not in c]
+    failed = "error" in machine
+    peak = f"no GEMM peak: {machine['error']}" if failed else f"GEMM peak {machine['gemm_peak_flop_per_s'] / 1e9:,.0f} GFLOP/s"
+    measured = [c for c in report["cases"] if "error" not in c]
+    chosen = [f"{c['agent']}/{c['seeds']}: {c['repetitions']} x {c['iterations']} ({c['iterations_chosen']})" for c in measured]
     print("repetitions x iterations: " + "; ".join(chosen))
-    print(f"{machine.get('devices', '?')} x {machine.get('device', '?')}, jax {machine.get('jax', '?')}, {args.precision}, {peak}; written to {path}")
+    name = f"{machine.get('devices', '?')} x {machine.get('device', '?')}, jax {machine.get('jax', '?')}"
+    print(f"{name}, {args.precision}, {peak}; written to {path}")
     print(table(report["cases"]))
-    return int("error" in machine or any("error" in c for c in report["cases"]))
+    return int(failed or len(measured) < len(report["cases"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class Size:
 
 SIZES = {
     "quickstart": Size("push-disc", quickstart.EXPERIMENT.config, quickstart.EXPERIMENT.protocol),
-    # Every agent's published sizes and its own protocol. No offline phase, no warm-up and one short evaluation: the online step is measured.
+    # Every agent's published sizes and its own protocol. No offline phase, no warm-up: the online step is measured.
     "paper": Size(synthetic.NAME, {}, {"offline_steps": 0, "warmup_steps": 0, "eval_episodes": 1}),
 }
 
@@ -180,8 +180,7 @@ def measure(case: Case, size: Size | None = None) -> dict[str, Any]:
     compiled, rows, used, wall = compile_case(case, program, task)
     result = timed(Stepper(program, compiled, task, rows), case)
     sizes = task.env.obs_size, task.env.action_size
-    count: Callable[..., float | None] = lambda shared: flops.per_env_step(case.agent, program.config, program.protocol, *sizes, shared=shared)
-    flop = count(True)
+    flop, unshared = (flops.per_env_step(case.agent, program.config, program.protocol, *sizes, shared=s) for s in (True, False))
     achieved = None if flop is None else {k: flop * v for k, v in result["env_steps_per_s"].items()}
     return {
         "agent": case.agent,
@@ -197,7 +196,7 @@ def measure(case: Case, size: Size | None = None) -> dict[str, Any]:
         "compile_phases_s": compiled.seconds,
         **result,
         "flop_per_env_step": flop,
-        "flop_per_env_step_unshared": count(False),
+        "flop_per_env_step_unshared": unshared,
         "achieved_flop_per_s": achieved,
         **peak_memory(),
         "state_bytes": compiled.bytes_per_row * rows,

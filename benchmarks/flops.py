@@ -1,9 +1,10 @@
-"""Arithmetic per environment step, counted from the sizes of a config: matrix products only, 2 FLOP per multiply-add, backward = 2 x forward.
+"""Arithmetic per environment step, counted from a config: matrix products only, 2 FLOP per multiply-add, backward = 2 x forward.
 
 XLA's cost analysis counts the body of a scan once, so it cannot be used for a sampler or for U critic steps. Gradients through a network to
 its input alone cost 1 x forward. At the paper's size (obs 19, action 7) one row of the denoiser costs 3.490 MFLOP and an EXPO update
 1,536 GFLOP at U = 20, 80.9 GFLOP at U = 1, when every row computes its own shares of the first layer (the released code, `shared=False`).
-This suite's sampler computes the time's share once per step and the observation's once per state (`shared=True`): the same numbers, less work.
+This suite's sampler computes the time's share once per step and the observation's once per state
+(`shared=True`): the same samples, less work.
 """
 
 from __future__ import annotations

@@ -73,8 +73,9 @@ TINY = cases.Size(
     SMALL,
     {"offline_steps": 8, "online_steps": 64, "updates": 2, "batch_size": 8, "eval_every": 64, "eval_episodes": 2},
 )
-KEYS = """agent size task engine seeds rows devices_used precision protocol compile_s compile_phases_s iterations iterations_chosen repetitions
-seconds_per_env_step env_steps_per_s updates_per_s offline_gradient_steps_per_s evaluation_s flop_per_env_step flop_per_env_step_unshared
+KEYS = """agent size task engine seeds rows devices_used precision protocol compile_s compile_phases_s iterations iterations_chosen
+repetitions seconds_per_env_step env_steps_per_s updates_per_s offline_gradient_steps_per_s evaluation_s flop_per_env_step
+flop_per_env_step_unshared
 achieved_flop_per_s peak_resident_bytes peak_device_bytes state_bytes scratch_bytes utilisation utilisation_of_devices_used""".split()
 
 
