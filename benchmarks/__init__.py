@@ -1,0 +1,1 @@
+"""Speed and memory of the suite as JSON: `python -m benchmarks --help`."""
