@@ -1,7 +1,7 @@
 """The Adroit door from human demonstrations at a size that a laptop's CPU finishes in minutes; bring the data with --dataset FILE.
 
 Adroit's released presets (edit scale 0.7, edit dropout 0.1), small networks, UTD 4. What it shows is how far such a run gets, not what the
-algorithms can do: the paper's settings are 200 times more arithmetic per environment step.
+algorithms can do: the paper's settings are some thousand times more arithmetic per environment step.
 """
 
 from expo_bench import Experiment
