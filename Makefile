@@ -24,8 +24,7 @@ install: $(VENV)/installed            ## create .venv with the pinned dependenci
 install-test: $(VENV)/installed-test  ## the same with what the tests and the Adroit tasks need
 
 quickstart: $(VENV)/installed         ## the quickstart sweep and its report (about 5 minutes on 2 cores)
-	$(BIN)/expo-bench sweep experiments/quickstart.py --out runs/quickstart --overwrite
-	$(BIN)/expo-bench report runs/quickstart
+	$(BIN)/expo-bench sweep experiments/quickstart.py
 
 test: $(VENV)/installed-test          ## every test (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'

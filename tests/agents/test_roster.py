@@ -277,8 +277,9 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
 )
 def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> None:
     module = agents.load(name)
-    with pytest.raises(UserError, match=f"agent {name!r}: {next(iter(values))}"):
-        module.validate(replace(module.Config(), name, **values), f"agent {name!r}")
+    where = f"agent {name!r}"
+    with pytest.raises(UserError, match=f"{where}: {next(iter(values))}"):
+        module.validate(replace(module.Config(), where, **values), where)
     module.validate(module.Config(), name)
 
 
