@@ -51,4 +51,4 @@ def transitions(env: Synthetic, rows: int = 20_000) -> jax.Array:
     action = jax.random.uniform(action_key, (rows, env.action_size), minval=-1.0, maxval=1.0)
     next_obs = 0.9 * obs + 0.1 * jnp.pad(action, ((0, 0), (0, env.obs_size - env.action_size)))
     outcome = jax.vmap(env.outcome)(obs, action, next_obs)
-    return replay.pack(replay.Batch(obs, action, outcome.reward, outcome.terminated.astype(jnp.float32), next_obs))
+    return replay.pack(replay.Batch(obs, action, outcome.reward, outcome.terminated, next_obs), jnp.ones(rows))

@@ -51,7 +51,7 @@ class Sweep:
     dataset: str | None = None
     """offline data: a file (.pickle, .hdf5, .npz), or 'none'; default: the task's own demonstrations"""
     episodes: int | None = None
-    """use only the first episodes of the data"""
+    """use only the first episodes of the data; short for --protocol episodes=..."""
     engine: Literal["auto", "mjx", "mujoco"] | None = None
     """physics: MJX inside the program, C MuJoCo through a callback, or what suits the device"""
     precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
@@ -160,7 +160,7 @@ def experiment_of(args: Sweep):
         raise UserError("sweep: give an experiment file, or --tasks and --agents (`expo-bench list` shows them)")
     given = {
         name: getattr(args, name)
-        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "episodes", "engine", "precision", "block_rows", "name")
+        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "engine", "precision", "block_rows", "name")
         if getattr(args, name) is not None
     }
     of_agent: dict[str, dict[str, str]] = {}
@@ -179,7 +179,7 @@ def experiment_of(args: Sweep):
             raise unknown("field in --set (no agent that runs has it)", name, known)
     methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.agent, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
-    protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps") if getattr(args, n) is not None}
+    protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps", "episodes") if getattr(args, n) is not None}
     vary = {**base.vary, **{axis: tuple(values.split(",")) for axis, values in pairs(args.vary, "--vary").items()}}
     return dataclasses.replace(base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, **given)
 

@@ -54,11 +54,11 @@ def make(config: Config, spec: Spec) -> Agent:
     optimiser = optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
 
     def pretrain(state: base_policy.Imitation, batch: Batch, draws: base_policy.LossDraws) -> tuple[base_policy.Imitation, Metrics]:
-        state, loss = base_policy.imitate(policy, optimiser, state, batch.obs, batch.action, draws, config.ema_tau)
+        state, loss = base_policy.imitate(policy, optimiser, state, batch, draws, config.ema_tau)
         return state, {"imitation_loss": loss}
 
-    def act(state: base_policy.Imitation, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> jax.Array:
-        return policy.sample(state.ema, obs, draws)[..., 0, :]
+    def act(state: base_policy.Imitation, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
+        return policy.sample(state.ema, obs, draws)[..., 0, :], {}
 
     return Agent(
         init=lambda key: base_policy.start(policy, optimiser, key),

@@ -38,7 +38,9 @@ class Config:
     denoising_steps: int = static(10, "T: denoising (or flow) steps")
     select_act: str = static("max", "which candidate acts: 'max' of Q (released) or 'random'")
     select_backup: str = static("max", "which candidate the TD backup takes: 'max' of Q (released) or 'random'")
-    reachable_target_entropy: bool = static(False, "add A log(beta) to the target entropy, which makes it reachable for every beta (released: off)")
+    reachable_target_entropy: bool = static(
+        False, "add A log(beta) to the target entropy, which makes it reachable for every beta (released: off)"
+    )
     base_hidden: int = static(256, "width of the denoiser")
     base_blocks: int = static(3, "residual blocks of the denoiser")
     time_features: int = static(128, "Fourier features of the denoising time")
@@ -168,16 +170,17 @@ def make(config: Config, spec: Spec) -> Agent:
             return candidates.take(proposed, is_edit.astype(jnp.int32))
         return candidates.best(proposed, critics.min_of(critic, target, subset, obs[..., None, :], proposed))
 
-    def act(state: ExpoState, obs: jax.Array, draws: Proposal, *, explore: bool) -> jax.Array:
+    def act(state: ExpoState, obs: jax.Array, draws: Proposal, *, explore: bool) -> tuple[jax.Array, Metrics]:
         """The same stochastic policy explores and is evaluated."""
         proposed = propose(state.imitation.ema, state, obs, draws)
-        return select(config.select_act, state.critic.target, draws.subset, obs, proposed, draws.pick)
+        action = select(config.select_act, state.critic.target, draws.subset, obs, proposed, draws.pick)
+        return action, {} if explore else candidates.examine(critic.values(state.critic.target, obs[..., None, :], proposed))
 
     # -- learning ----------------------------------------------------------------------------------------------------------------------
 
     def pretrain(state: ExpoState, batch: Batch, draws: base_policy.LossDraws) -> tuple[ExpoState, Metrics]:
         """The offline phase trains the base policy alone; critic and edit policy start the online phase untrained."""
-        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch.obs, batch.action, draws, config.ema_tau)
+        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch, draws, config.ema_tau)
         return state._replace(imitation=imitation), {"imitation_loss": loss}
 
     def draw(tape: Tape) -> Draws:
@@ -197,7 +200,7 @@ def make(config: Config, spec: Spec) -> Agent:
             action = select(config.select_backup, carry.target, select_subset, batch.next_obs, proposed, pick)
             value = critics.min_of(critic, carry.target, value_subset, batch.next_obs, action)
             target = critics.td_target(batch.reward, batch.terminated, config.discount, value)
-            return critics.td_step(critic, critic_optimiser, carry, batch.obs, batch.action, target, config.tau)
+            return critics.td_step(critic, critic_optimiser, carry, batch.obs, batch.action, target, config.tau, batch.td_weight)
 
         return jax.lax.scan(td_step, state.critic, (batches, proposed, draws.backup.subset, draws.value_subset, draws.backup.pick))
 
@@ -218,7 +221,7 @@ def make(config: Config, spec: Spec) -> Agent:
         state = state._replace(critic=critic_state)
         metrics = {name: value[-1] for name, value in metrics.items()}
         batch = last(batches)
-        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch.obs, batch.action, draws.imitation, config.ema_tau)
+        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch, draws.imitation, config.ema_tau)
         metrics["imitation_loss"] = loss
         if config.n_edits:
             edit, info = edit_step(state, batch, draws)
@@ -234,4 +237,5 @@ def make(config: Config, spec: Spec) -> Agent:
         draw_act=lambda key, explore: bulk(lambda tape: draw_proposal(tape, (), (), config.select_act))(key),
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
+        base_act=lambda state, obs, draws: base.sample(state.imitation.ema, obs, draws.base)[..., 0, :],
     )

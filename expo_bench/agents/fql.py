@@ -32,14 +32,18 @@ class Config:
     critics: int = static(2, "K: critics")
     q_aggregate: str = static("mean", "target value over the critics: 'mean' or 'min' (Adroit, large AntMaze: 'min')")
     normalise_q: bool = static(False, "divide the policy's Q loss by mean |Q|")
-    distill: float = traced(10.0, "alpha: weight of the distillation; tuned per task by the authors (10 AntMaze, 300 cube, 1000-30000 Adroit)")
+    distill: float = traced(
+        10.0, "alpha: weight of the distillation; tuned per task by the authors (10 AntMaze, 300 cube, 1000-30000 Adroit)"
+    )
     discount: float = traced(0.99, "discount")
     lr: float = traced(3e-4, "learning rate of everything")
     tau: float = traced(0.005, "Polyak step of the target critics")
 
 
 # One uniform buffer of offline and online data; critic, flow and one-step policy are pretrained together.
-PROTOCOL = Protocol(offline_steps=1_000_000, online_steps=1_000_000, updates=1, batch_size=256, sampling="union", eval_every=50_000, eval_episodes=50)
+PROTOCOL = Protocol(
+    offline_steps=1_000_000, online_steps=1_000_000, updates=1, batch_size=256, sampling="union", eval_every=50_000, eval_episodes=50
+)
 SUITES = {
     "adroit": {"config": {"distill": 1000.0, "q_aggregate": "min"}, "protocol": {"offline_steps": 500_000, "eval_every": 5_000}},
     "antmaze": {"protocol": {"offline_steps": 500_000, "reward_shift": -1.0}},
@@ -102,12 +106,12 @@ def make(config: Config, spec: Spec) -> Agent:
         next_action = jnp.clip(one_step(jax.lax.stop_gradient(params.one_step), batch.next_obs, draws.next_noise), -1, 1)
         value = aggregate(critic.values(target, batch.next_obs, next_action), axis=0)
         y = critics.td_target(batch.reward, batch.terminated, config.discount, value)
-        loss, q = critics.td_loss(critic, params.critic, batch.obs, batch.action, y)
+        loss, q = critics.td_loss(critic, params.critic, batch.obs, batch.action, y, batch.td_weight)
         return loss, {"critic_loss": loss, "q_mean": q}
 
     def actor_loss(params: Params, batch: Batch, draws: Draws) -> tuple[jax.Array, Metrics]:
         """Flow imitation + alpha * distillation - Q of the one-step policy."""
-        bc_flow_loss = flow.imitation_loss(velocity(params.flow, batch.obs), batch.action, draws.x0, draws.t)
+        bc_flow_loss = flow.imitation_loss(velocity(params.flow, batch.obs), batch.action, draws.x0, draws.t, batch.action_weight)
         flow_action = flow.sample(velocity(jax.lax.stop_gradient(params.flow), batch.obs), draws.distill_noise, config.flow_steps)
         action = one_step(params.one_step, batch.obs, draws.distill_noise)
         distill_loss = jnp.mean((action - flow_action) ** 2)
@@ -145,6 +149,6 @@ def make(config: Config, spec: Spec) -> Agent:
         draw=draw(spec.updates),
         learn=learn,
         draw_act=lambda key, explore: jax.random.normal(key, (spec.action_size,)),
-        act=lambda state, obs, draws, *, explore: jnp.clip(one_step(state.trained.params.one_step, obs, draws), -1, 1),
+        act=lambda state, obs, draws, *, explore: (jnp.clip(one_step(state.trained.params.one_step, obs, draws), -1, 1), {}),
         value=lambda state, obs, action: jnp.mean(critic.values(state.trained.params.critic, obs, action)),
     )

@@ -86,20 +86,23 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def value_loss(params: networks.Params, state: IdqlState, batch: Batch) -> jax.Array:
         """IQL eq. 5: V towards an upper expectile of the target critics' minimum at dataset actions."""
-        return jnp.mean(critics.expectile_loss(q_min(state.critic.target, batch.obs, batch.action) - v(params, batch.obs), config.expectile))
+        error = q_min(state.critic.target, batch.obs, batch.action) - v(params, batch.obs)
+        return critics.weighted_mean(critics.expectile_loss(error, config.expectile), batch.td_weight)
 
     def critic_update(state: IdqlState, batch: Batch) -> tuple[IdqlState, Metrics]:
         """One value step, then one critic step towards r + discount V(s') (IQL eq. 6) with the new V."""
         loss, grads = jax.value_and_grad(value_loss)(state.value.params, state, batch)
         value = optim.step(critic_optimiser, state.value, grads)
         target = critics.td_target(batch.reward, batch.terminated, config.discount, v(value.params, batch.next_obs))
-        critic_state, info = critics.td_step(critic, critic_optimiser, state.critic, batch.obs, batch.action, target, config.tau)
+        critic_state, info = critics.td_step(
+            critic, critic_optimiser, state.critic, batch.obs, batch.action, target, config.tau, batch.td_weight
+        )
         return state._replace(value=value, critic=critic_state), {"value_loss": loss, **info}
 
     def pretrain(state: IdqlState, batch: Batch, draws: base_policy.LossDraws) -> tuple[IdqlState, Metrics]:
         """All three losses on one batch."""
         state, metrics = critic_update(state, batch)
-        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch.obs, batch.action, draws, config.ema_tau)
+        imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch, draws, config.ema_tau)
         return state._replace(imitation=imitation), {**metrics, "imitation_loss": loss}
 
     def draw_one(tape: Tape) -> base_policy.LossDraws:
@@ -114,10 +117,11 @@ def make(config: Config, spec: Spec) -> Agent:
         state, metrics = jax.lax.scan(lambda carry, inputs: step(carry, *inputs), state, (batches, draws))
         return state, {name: value[-1] for name, value in metrics.items()}
 
-    def act(state: IdqlState, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> jax.Array:
-        """The best of N base samples under the target critics."""
+    def act(state: IdqlState, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
+        """The best of N base samples under the minimum of the target critics."""
         samples = base.sample(state.imitation.ema, obs, draws)
-        return candidates.best(samples, q_min(state.critic.target, obs[..., None, :], samples))
+        q = critic.values(state.critic.target, obs[..., None, :], samples)
+        return candidates.best(samples, jnp.min(q, axis=0)), {} if explore else candidates.examine(q)
 
     return Agent(
         init=init,
@@ -125,7 +129,10 @@ def make(config: Config, spec: Spec) -> Agent:
         pretrain=pretrain,
         draw=bulk(draw),
         learn=learn,
-        draw_act=lambda key, explore: bulk(lambda tape: base.draw_samples(tape, (config.n_samples if explore else config.n_samples_eval,)))(key),
+        draw_act=lambda key, explore: bulk(lambda tape: base.draw_samples(tape, (config.n_samples if explore else config.n_samples_eval,)))(
+            key
+        ),
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
+        base_act=lambda state, obs, draws: base.sample(state.imitation.ema, obs, draws)[..., 0, :],
     )

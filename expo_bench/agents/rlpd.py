@@ -67,12 +67,13 @@ def make(config: Config, spec: Spec) -> Agent:
     def init(key: jax.Array) -> RlpdState:
         actor_key, critic_key = jax.random.split(key)
         return RlpdState(
-            actors.start(actor, actor_optimiser, alpha_optimiser, actor_key, config.init_alpha), critics.start(critic, critic_optimiser, critic_key)
+            actors.start(actor, actor_optimiser, alpha_optimiser, actor_key, config.init_alpha),
+            critics.start(critic, critic_optimiser, critic_key),
         )
 
-    def act(state: RlpdState, obs: jax.Array, draws: actors.GaussianDraws, *, explore: bool) -> jax.Array:
+    def act(state: RlpdState, obs: jax.Array, draws: actors.GaussianDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
         params = state.actor.actor.params
-        return actor.sample(params, obs, draws)[0] if explore else actor.mode(params, obs)
+        return (actor.sample(params, obs, draws)[0] if explore else actor.mode(params, obs)), {}
 
     def draw(tape: Tape) -> Draws:
         return Draws(
@@ -92,7 +93,7 @@ def make(config: Config, spec: Spec) -> Agent:
             if config.backup_entropy:
                 value = value - alpha * log_prob
             target = critics.td_target(batch.reward, batch.terminated, config.discount, value)
-            return critics.td_step(critic, critic_optimiser, carry, batch.obs, batch.action, target, config.tau)
+            return critics.td_step(critic, critic_optimiser, carry, batch.obs, batch.action, target, config.tau, batch.td_weight)
 
         return jax.lax.scan(td_step, state.critic, (batches, next_action, next_log_prob, draws.subset))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from expo_bench.datasets.dataset import OfflineDataset, first_episodes
+from expo_bench.datasets.dataset import OfflineDataset
 from expo_bench.errors import UserError
 
-__all__ = ["OfflineDataset", "default_dataset", "describe", "detect", "first_episodes", "load", "prepare"]
+__all__ = ["OfflineDataset", "default_dataset", "describe", "detect", "load", "prepare"]
 
 _SUFFIXES = {
     ".pickle": "hand_dapg",

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from expo_bench.errors import UserError
-
 
 @dataclasses.dataclass(frozen=True)
 class OfflineDataset:
@@ -69,14 +67,6 @@ def build(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> OfflineDatase
 def take(dataset: OfflineDataset, rows: np.ndarray | slice, **changes: Any) -> OfflineDataset:
     """The given rows (indices, a mask or a slice) of every field; `changes` replace fields of the result."""
     return dataclasses.replace(dataset, **{**{name: getattr(dataset, name)[rows] for name in ROW_FIELDS}, **changes})
-
-
-def first_episodes(dataset: OfflineDataset, n: int, source: str = "dataset") -> OfflineDataset:
-    """The first `n` recorded episodes. Raises UserError if there are fewer, or if n < 1."""
-    ends = dataset.episode_ends
-    if not 1 <= n <= len(ends):
-        raise UserError(f"{source}: {n} episodes asked for, expected 1 to {len(ends)}, as many as it has")
-    return take(dataset, slice(0, ends[n - 1] + 1))
 
 
 def with_note(meta: dict[str, Any], kind: str, lines: Iterable[str]) -> dict[str, Any]:

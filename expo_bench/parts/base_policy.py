@@ -35,7 +35,7 @@ class BasePolicy(NamedTuple):
 
     init: Callable[[jax.Array], Params]
     draw_loss: Callable[[Tape, int], LossDraws]  #                           (tape, B)
-    loss: Callable[[Params, jax.Array, jax.Array, LossDraws], jax.Array]  #  (params, obs [B, O], action [B, A], draws) -> scalar
+    loss: Callable[..., jax.Array]  #  (params, obs [B, O], action [B, A], draws, weight [B, A] = None) -> scalar
     draw_samples: Callable[[Tape, tuple[int, ...]], SampleDraws]  #          (tape, (..., N))
     sample: Callable[[Params, jax.Array, SampleDraws], jax.Array]  #         (params, obs [..., O], draws) -> [..., N, A] in [-1, 1]
 
@@ -78,11 +78,11 @@ def make(
         masks = tape.keep(dropout, (blocks, batch, hidden)) if dropout else None
         return LossDraws(tape.normal((batch, action_size)), t, masks)
 
-    def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws) -> jax.Array:
+    def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws, weight: jax.Array | None = None) -> jax.Array:
         run = network(params, obs, draws.masks)
         if kind == "flow":
-            return flow.imitation_loss(run, action, draws.noise, draws.t)
-        return diffusion.imitation_loss(run, schedule, action, draws.noise, draws.t)
+            return flow.imitation_loss(run, action, draws.noise, draws.t, weight)
+        return diffusion.imitation_loss(run, schedule, action, draws.noise, draws.t, weight)
 
     def draw_samples(tape: Tape, shape: tuple[int, ...]) -> SampleDraws:
         if kind == "flow":
@@ -138,12 +138,11 @@ def imitate(
     policy: BasePolicy,
     optimiser: optax.GradientTransformation,
     state: Imitation,
-    obs: jax.Array,
-    action: jax.Array,
+    batch: replay.Batch,
     draws: LossDraws,
     ema_tau: jax.Array,
 ) -> tuple[Imitation, jax.Array]:
-    """One behaviour-cloning step and one step of the EMA on obs [B, O], action [B, A] -> (state, loss)."""
-    loss, grads = jax.value_and_grad(policy.loss)(state.base.params, obs, action, draws)
+    """One behaviour-cloning step and one step of the EMA on the actions of a batch [B] -> (state, loss)."""
+    loss, grads = jax.value_and_grad(policy.loss)(state.base.params, batch.obs, batch.action, draws, batch.action_weight)
     base = optim.step(optimiser, state.base, grads)
     return Imitation(base, optim.polyak(state.ema, base.params, ema_tau)), loss

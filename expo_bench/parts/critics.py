@@ -53,10 +53,17 @@ def td_target(reward: jax.Array, terminated: jax.Array, discount: jax.Array, nex
     return reward + discount * (1.0 - terminated) * next_value
 
 
-def td_loss(critic: Ensemble, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """mean over members and rows of (Q_i(s, a) - y)^2, and the mean Q."""
+def weighted_mean(values: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """The mean of values [..., B] with those of weight [B] 0 counted as 0 (a window beyond its episode's end); weight None: all count."""
+    return jnp.mean(values if weight is None else weight * values)
+
+
+def td_loss(
+    critic: Ensemble, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, weight: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """mean over members and rows of weight (Q_i(s, a) - y)^2, and the mean Q."""
     q = critic.values(params, obs, action)
-    return jnp.mean((q - target) ** 2), jnp.mean(q)
+    return weighted_mean((q - target) ** 2, weight), jnp.mean(q)
 
 
 class Critic(NamedTuple):
@@ -79,9 +86,10 @@ def td_step(
     action: jax.Array,
     target: jax.Array,
     tau: jax.Array,
+    weight: jax.Array | None = None,
 ) -> tuple[Critic, dict[str, jax.Array]]:
     """One gradient step on the TD loss and one Polyak step of the target network."""
-    (loss, q), grads = jax.value_and_grad(lambda p: td_loss(critic, p, obs, action, target), has_aux=True)(state.online.params)
+    (loss, q), grads = jax.value_and_grad(lambda p: td_loss(critic, p, obs, action, target, weight), has_aux=True)(state.online.params)
     online = optim.step(optimiser, state.online, grads)
     return Critic(online, optim.polyak(state.target, online.params, tau)), {"critic_loss": loss, "q_mean": q}
 

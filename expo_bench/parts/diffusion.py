@@ -34,10 +34,12 @@ def noised(schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array
     return jnp.sqrt(alpha_hat) * action + jnp.sqrt(1 - alpha_hat) * noise
 
 
-def imitation_loss(epsilon: Callable, schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """mean over rows of sum over action dimensions of (epsilon(a_t, t) - noise)^2 -> scalar."""
-    error = epsilon(noised(schedule, action, noise, t), t) - noise
-    return jnp.mean(jnp.sum(error**2, axis=-1))
+def imitation_loss(
+    epsilon: Callable, schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array, weight: jax.Array | None = None
+) -> jax.Array:
+    """mean over rows of sum over action dimensions of weight (epsilon(a_t, t) - noise)^2 -> scalar; weight [..., A], None: 1."""
+    error = (epsilon(noised(schedule, action, noise, t), t) - noise) ** 2
+    return jnp.mean(jnp.sum(error if weight is None else weight * error, axis=-1))
 
 
 def sample(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise: jax.Array) -> jax.Array:

@@ -11,10 +11,14 @@ import jax
 import jax.numpy as jnp
 
 
-def imitation_loss(velocity: Callable, action: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
-    """mean over rows and dimensions of (v(x_t, t) - (a - x0))^2 with x_t = (1 - t) x0 + t a; action, x0 [..., A], t [...] in [0, 1]."""
+def imitation_loss(velocity: Callable, action: jax.Array, x0: jax.Array, t: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    """mean over rows and dimensions of weight (v(x_t, t) - (a - x0))^2 with x_t = (1 - t) x0 + t a.
+
+    action, x0 [..., A], t [...] in [0, 1]; weight [..., A], None: 1.
+    """
     x_t = (1 - t[..., None]) * x0 + t[..., None] * action
-    return jnp.mean((velocity(x_t, t) - (action - x0)) ** 2)
+    error = (velocity(x_t, t) - (action - x0)) ** 2
+    return jnp.mean(error if weight is None else weight * error)
 
 
 def sample(velocity: Callable, x0: jax.Array, steps: int) -> jax.Array:

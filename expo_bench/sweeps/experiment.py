@@ -37,7 +37,6 @@ class Experiment:
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #           overrides for every agent
     comparison: str = "released"  #     each agent under its authors' protocol, or "equal": all under EXPO's
     dataset: str | None = None  #       a data file; None: the task's own demonstrations
-    episodes: int | None = None  #      use only the first episodes of the data
     engine: str = "auto"  #             "mjx", "mujoco" or "auto"
     precision: str = "float32"  #       of matrix products: float32, tensorfloat32 or bfloat16
     block_rows: int | None = None  #    rows per program and device; None: all rows spread evenly over the devices
@@ -63,7 +62,6 @@ def validate(experiment: Experiment) -> None:
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
     need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
     need(experiment.block_rows is None or experiment.block_rows >= 1, f"block_rows must be at least 1, got {experiment.block_rows}")
-    need(experiment.episodes is None or experiment.episodes >= 1, f"episodes must be at least 1, got {experiment.episodes}")
     labels = [(m.agent, m.variant) for m in experiment.all_methods()]
     need(len(set(labels)) == len(labels), f"two methods have the same agent and variant: {labels}")
     need(len(set(experiment.tasks)) == len(experiment.tasks), f"a task is named twice: {list(experiment.tasks)}")

@@ -45,6 +45,12 @@ class Task:
     env: Any
     dataset: jax.Array  # [n, W] packed; n = 0 without data
     source: str
+    episode_ends: tuple[int, ...] = ()  # last row of each episode
+
+    def offline_data(self, program: grid.Program) -> jax.Array:
+        """What a program sees of the data: all of it, or the first episodes."""
+        n = program.protocol.episodes
+        return self.dataset[: self.episode_ends[n - 1] + 1] if n else self.dataset
 
 
 def plan(experiment: Experiment) -> list[grid.Program]:
@@ -60,26 +66,30 @@ def plan(experiment: Experiment) -> list[grid.Program]:
 def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Program], say: Callable[[str], None]) -> Task:
     """The environment and its offline data on the device."""
     env = envs.make(name, engine=experiment.engine)
-    width = 2 * env.obs_size + env.action_size + 2
     if experiment.dataset == "none":
-        return Task(env, jnp.zeros((0, width), jnp.float32), "none")
+        return Task(env, replay.empty(0, env.obs_size, env.action_size), "none")
     if experiment.dataset is None:
         data = datasets.default_dataset(name, env, device_rows.cache_dir() / "data")
         source = f"the task's own demonstrations ({data.meta.get('source', 'generated')})"
     else:
         data, source = datasets.load(experiment.dataset), experiment.dataset
-    if experiment.episodes is not None:
-        data = datasets.first_episodes(data, experiment.episodes, source)
     data, warnings = datasets.prepare(data, env, source)
     for warning in warnings:
         say(f"warning: {warning}")
     say(f"{name}: {data.size:,} offline transitions in {len(data.episode_ends)} episodes from {source}")
     shift = {p.protocol.reward_shift for p in programs if p.task == name}
     if len(shift) > 1:
-        raise UserError(f"{name}: agents with different reward_shift ({sorted(shift)}) cannot share one dataset; set protocol reward_shift for all")
+        raise UserError(
+            f"{name}: agents with different reward_shift ({sorted(shift)}) cannot share one dataset; set protocol reward_shift for all"
+        )
     reward = data.reward + shift.pop()
-    packed = replay.pack(replay.Batch(data.obs, data.action, reward, data.terminated.astype(np.float32), data.next_obs))
-    return Task(env, packed, source)
+    packed = replay.pack(replay.Batch(data.obs, data.action, reward, data.terminated, data.next_obs), data.terminated | data.truncated)
+    for program in programs:
+        if program.task == name and program.protocol.episodes > len(data.episode_ends):
+            raise UserError(
+                f"{source}: {program.protocol.episodes} episodes asked for, expected 1 to {len(data.episode_ends)}, as many as it has"
+            )
+    return Task(env, packed, source, tuple(int(end) for end in data.episode_ends))
 
 
 def run(experiment: Experiment, out: str | Path | None = None, *, progress: Progress | None = None, command: str | None = None) -> Any:
@@ -104,14 +114,18 @@ def run(experiment: Experiment, out: str | Path | None = None, *, progress: Prog
     builder = Builder(used_devices, experiment.precision)
     frames = []
     try:
-        pending = [builder.submit(p, tasks[p.task].env, tasks[p.task].dataset, b) for p, b in zip(all_programs, blocks, strict=True)]
+        pending = [
+            builder.submit(p, tasks[p.task].env, tasks[p.task].offline_data(p), b) for p, b in zip(all_programs, blocks, strict=True)
+        ]
         compiled = []
         for i, wait in enumerate(pending):
             progress.update(f"compiling {i + 1}/{len(pending)}: {all_programs[i].label}")
             compiled.append(wait())
         manifest["compile_wall_s"] = round(time.perf_counter() - started, 2)
         scratch = max(c.temporary_bytes for c in compiled)
-        progress.say(f"compiled {len(compiled)} programs in {duration(manifest['compile_wall_s'])}, at most {scratch / 2**20:,.0f} MiB of scratch memory")
+        progress.say(
+            f"compiled {len(compiled)} programs in {duration(manifest['compile_wall_s'])}, at most {scratch / 2**20:,.0f} MiB of scratch memory"
+        )
         for i, (program, executables) in enumerate(zip(all_programs, compiled, strict=True)):
             runner = ProgramRun(experiment.name, program, executables, tasks[program.task], used_devices, blocks[i], progress)
             name = f"{i:03}-{program.task}-{program.agent}"
@@ -133,9 +147,17 @@ class ProgramRun:
     """One program from its first parameters to its last evaluation, wave after wave of rows."""
 
     def __init__(
-        self, experiment: str, program: grid.Program, compiled: Compiled, task: Task, devices: Sequence[jax.Device], block: int, progress: Progress
+        self,
+        experiment: str,
+        program: grid.Program,
+        compiled: Compiled,
+        task: Task,
+        devices: Sequence[jax.Device],
+        block: int,
+        progress: Progress,
     ) -> None:
         self.experiment, self.program, self.compiled, self.task, self.progress = experiment, program, compiled, task, progress
+        self.dataset = task.offline_data(program)
         self.size = wave_rows(program, block, devices)
         self.timings = Timings(compile_s=round(compiled.seconds, 2))
         self.rows: list[dict[str, Any]] = []
@@ -199,7 +221,7 @@ class ProgramRun:
             count = min(chunk, remaining)
             began = time.perf_counter()
             clock = loop.Clock(jnp.asarray(grad_step, jnp.int32), jnp.asarray(env_step, jnp.int32))
-            self.state, metrics = call(self.state, clock, jnp.asarray(count, jnp.int32), self.hyper, self.task.dataset)
+            self.state, metrics = call(self.state, clock, jnp.asarray(count, jnp.int32), self.hyper, self.dataset)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + count * np.asarray(value, np.float64)
             seconds = time.perf_counter() - began
@@ -222,7 +244,9 @@ class ProgramRun:
         began = time.perf_counter()
         last_offline = phase == "offline" and grad_step == self.program.protocol.offline_steps
         number = env_step if phase == "online" or last_offline else -grad_step
-        evaluated = {k: np.asarray(v) for k, v in self.compiled.calls["evaluate"](self.state, jnp.asarray(number, jnp.int32), self.hyper).items()}
+        evaluated = {
+            k: np.asarray(v) for k, v in self.compiled.calls["evaluate"](self.state, jnp.asarray(number, jnp.int32), self.hyper).items()
+        }
         self.timings.evaluation_s += time.perf_counter() - began
         if phase == "online" and "online" in self.compiled.calls:
             protocol = self.program.protocol
@@ -258,7 +282,13 @@ def _announce(
     steps = sum(len(p.rows) * p.protocol.online_steps for p in programs)
     largest = 0
     for program, block in zip(programs, blocks, strict=True):
-        run_of = loop.make(tasks[program.task].env, agents.load(program.agent).make, program.config, program.protocol, len(tasks[program.task].dataset))
+        run_of = loop.make(
+            tasks[program.task].env,
+            agents.load(program.agent).make,
+            program.config,
+            program.protocol,
+            len(tasks[program.task].offline_data(program)),
+        )
         one = jax.eval_shape(run_of.init, *jax.tree.map(lambda x: x[0], stack(program.rows[:1], 1)))
         largest = max(largest, state_bytes(one) * wave_rows(program, block, devices))
     data = sum(state_bytes(t.dataset) for t in tasks.values())

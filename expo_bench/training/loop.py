@@ -3,7 +3,7 @@
 Nothing here knows of vmap, devices or disks. A row's randomness is a function of (its seed, phase, step), so a run may be cut into chunks
 anywhere. The clock (steps done) is an argument that all rows of a sweep share: what it gates stays a branch and never becomes a select.
 
-Shape letters: B batch, U updates per environment step, E evaluation episodes, C replay capacity, W packed width.
+Shape letters: B batch, U updates per environment step, E evaluation episodes, H horizon, C action-chunk length, W packed width.
 """
 
 from __future__ import annotations
@@ -19,11 +19,20 @@ from envs.core import Environment, State, Step, autoreset
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
+from expo_bench.training import returns
+from expo_bench.training.sampling import Offline, Sampler
 
 Hyper = dict[str, jax.Array]  # the traced fields of the agent's config, each []
 
 # One stream of keys per purpose, so that adding a draw to one changes nothing in another.
 INIT, PRETRAIN, ONLINE, EVALUATE = range(4)
+
+
+class Chunk(NamedTuple):
+    """The action chunk that each environment is executing."""
+
+    actions: jax.Array  #  [num_envs, C, A]
+    place: jax.Array  #    [num_envs] int32, the next action's place in it; 0: a new chunk is due
 
 
 class RunState(NamedTuple):
@@ -32,8 +41,10 @@ class RunState(NamedTuple):
     seed: jax.Array  #    [] int32
     agent: Any  #         the agent's state
     envs: State  #        [num_envs]
-    buffer: jax.Array  #  [C, W] packed transitions
+    buffer: jax.Array  #  [capacity, W] packed transitions
     blowups: jax.Array  # [] int32, steps whose physics became non-finite so far
+    chunk: Chunk | None = None  #              with action chunks: what is being executed
+    returns: returns.Returns | None = None  #  where the agent asks for Monte-Carlo returns
 
 
 class Clock(NamedTuple):
@@ -58,28 +69,49 @@ def stream(seed: jax.Array, purpose: int) -> jax.Array:
 
 def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any, protocol: Protocol, dataset_size: int) -> Run:
     """The run of one algorithm on one task. `dataset_size` is the number of offline transitions (0: none)."""
-    spec = Spec(env.obs_size, env.action_size, protocol.batch_size, protocol.updates * protocol.num_envs)
+    sampler = Sampler(env.obs_size, env.action_size, protocol, dataset_size)
+    spec = Spec(env.obs_size, env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
     capacity = max(protocol.online_steps, protocol.num_envs)
 
+    def config_of(hyper: Hyper) -> Any:
+        """The config with a row's values. A chunk counts as one step, so an agent discounts it with discount^C."""
+        traced = dataclasses.replace(config, **hyper)
+        chunked = protocol.chunk > 1 and hasattr(traced, "discount")
+        return dataclasses.replace(traced, discount=traced.discount**protocol.chunk) if chunked else traced
+
     def agent_of(hyper: Hyper) -> Agent:
-        return make_agent(dataclasses.replace(config, **hyper), spec)
+        return make_agent(config_of(hyper), spec)
+
+    def discount_of(hyper: Hyper) -> jax.Array:
+        """Of a single step."""
+        return hyper.get("discount", jnp.float32(getattr(config, "discount", 1.0)))
 
     def init(seed: jax.Array, hyper: Hyper) -> RunState:
         agent_key, env_key = jax.random.split(stream(seed, INIT))
-        envs = jax.vmap(env.reset)(jax.random.split(env_key, protocol.num_envs))
+        agent, n = agent_of(hyper), protocol.num_envs
+        envs = jax.vmap(env.reset)(jax.random.split(env_key, n))
         buffer = replay.empty(capacity, env.obs_size, env.action_size)
-        return RunState(seed, agent_of(hyper).init(agent_key), envs, buffer, jnp.zeros((), jnp.int32))
+        chunk = Chunk(jnp.zeros((n, protocol.chunk, env.action_size)), jnp.zeros(n, jnp.int32)) if protocol.chunk > 1 else None
+        to_go = returns.empty(capacity, env.horizon, n) if agent.mc_return else None
+        return RunState(seed, agent.init(agent_key), envs, buffer, jnp.zeros((), jnp.int32), chunk, to_go)
+
+    def offline_of(agent: Agent, hyper: Hyper, dataset: jax.Array) -> Offline:
+        """The offline data, with its returns to go where the agent asks for them."""
+        if not (agent.mc_return and dataset_size):
+            return Offline(dataset, None)
+        rows, last = replay.unpack(dataset, env.obs_size, env.action_size), replay.last(dataset, env.obs_size, env.action_size)
+        return Offline(dataset, returns.to_go(rows.reward, rows.terminated, last, discount_of(hyper)))
 
     # -- offline -----------------------------------------------------------------------------------------------------------------------
 
     def pretrain(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
-        agent = agent_of(hyper)
+        agent, discount = agent_of(hyper), discount_of(hyper)
+        offline = offline_of(agent, hyper, dataset)
         phase_key = stream(state.seed, PRETRAIN)
 
         def gradient_step(i: jax.Array, agent_state: Any) -> tuple[Any, Metrics]:
             batch_key, draw_key = jax.random.split(jax.random.fold_in(phase_key, clock.grad_step + i))
-            rows = dataset[replay.index(jax.random.uniform(batch_key, (protocol.batch_size,)), dataset_size)]
-            batch = replay.unpack(rows, env.obs_size, env.action_size)
+            batch = sampler.offline(batch_key, offline, discount)
             return agent.pretrain(agent_state, batch, agent.draw_pretrain(draw_key))
 
         agent_state, metrics = _repeat(gradient_step, state.agent, count)
@@ -87,59 +119,71 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
 
     # -- online ------------------------------------------------------------------------------------------------------------------------
 
-    def interact(state: RunState, env_step: jax.Array, actions: jax.Array, key: jax.Array) -> tuple[RunState, Step]:
+    def interact(state: RunState, env_step: jax.Array, actions: jax.Array, key: jax.Array, discount: jax.Array) -> tuple[RunState, Step]:
         """Step every environment with its action [num_envs, A] and store the true transitions."""
         envs, steps = jax.vmap(lambda s, a, k: autoreset(env, s, a, k))(state.envs, actions, jax.random.split(key, protocol.num_envs))
         reward = steps.reward + protocol.reward_shift
-        rows = replay.pack(replay.Batch(steps.obs, steps.action, reward, steps.terminated, steps.next_obs))
+        last = steps.terminated | steps.truncated
+        rows = replay.pack(replay.Batch(steps.obs, steps.action, reward, steps.terminated, steps.next_obs), last)
         # Nothing learns from a blow-up: the newest true transition is stored a second time in its place.
         newest = jax.lax.dynamic_index_in_dim(state.buffer, jnp.maximum(env_step - 1, 0) % capacity, keepdims=False)
         rows = jnp.where(steps.blown_up[:, None], newest, rows)
         blowups = state.blowups + jnp.sum(steps.blown_up.astype(jnp.int32))
+        if state.returns is not None:
+            lengths = state.envs.t + 1
+            reward, terminated, last = (jnp.where(steps.blown_up, 0.0, x.astype(jnp.float32)) for x in (reward, steps.terminated, last))
+            state = state._replace(
+                returns=returns.insert(state.returns, env_step, env.horizon, reward, terminated, last, lengths, discount)
+            )
         return state._replace(envs=envs, buffer=replay.insert(state.buffer, rows, env_step), blowups=blowups), steps
 
-    def sample_batches(key: jax.Array, buffer: jax.Array, stored: jax.Array, dataset: jax.Array) -> replay.Batch:
-        """[U, B] transitions of the offline data and of the `stored` online ones."""
-        stored = jnp.minimum(stored, capacity)
-        if protocol.sampling == "union":
-            i = replay.index(jax.random.uniform(key, (spec.updates, spec.batch_size)), dataset_size + stored)
-            rows = buffer[jnp.maximum(i - dataset_size, 0)]
-            if dataset_size:
-                rows = jnp.where((i < dataset_size)[..., None], dataset[jnp.minimum(i, dataset_size - 1)], rows)
+    def propose(agent: Agent, state: RunState, env_step: jax.Array, key: jax.Array) -> jax.Array:
+        """What the agent, or who acts in its stead in the warm-up, would do now: [num_envs, C A]."""
+        draws = jax.vmap(lambda k: agent.draw_act(k, True))(jax.random.split(key, protocol.num_envs))
+        actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True)[0])(state.envs.obs, draws)
+        if not protocol.warmup_steps:
+            return actions
+        if protocol.warmup == "uniform":
+            instead = jax.random.uniform(jax.random.fold_in(key, 1), actions.shape, minval=-1.0, maxval=1.0)
         else:
-            offline = protocol.offline_rows
-            u = jax.random.uniform(key, (spec.updates, spec.batch_size))
-            rows = buffer[replay.index(u[:, offline:], stored)]
-            if offline:
-                rows = jnp.concatenate([dataset[replay.index(u[:, :offline], dataset_size)], rows], axis=1)
-        return replay.unpack(rows, env.obs_size, env.action_size)
+            instead = actions if agent.base_act is None else jax.vmap(lambda o, d: agent.base_act(state.agent, o, d))(state.envs.obs, draws)
+        return jnp.where(env_step < protocol.warmup_steps, instead, actions)
 
-    def one_step(agent: Agent, state: RunState, env_step: jax.Array, dataset: jax.Array) -> tuple[RunState, Metrics]:
+    def execute(state: RunState, proposed: jax.Array) -> tuple[RunState, jax.Array]:
+        """The actions of this step [num_envs, A]: with chunks those of the running one, of `proposed` where a new one is due."""
+        if state.chunk is None:
+            return state, proposed
+        proposed = proposed.reshape(state.chunk.actions.shape)
+        actions = jnp.where((state.chunk.place == 0)[:, None, None], proposed, state.chunk.actions)
+        action = jnp.take_along_axis(actions, state.chunk.place[:, None, None], axis=1)[:, 0]
+        return state._replace(chunk=Chunk(actions, (state.chunk.place + 1) % protocol.chunk)), action
+
+    def one_step(agent: Agent, state: RunState, env_step: jax.Array, offline: Offline, discount: jax.Array) -> tuple[RunState, Metrics]:
         """One iteration of the loop: act, physics, replay insert, sample U batches, learn."""
         key = jax.random.fold_in(stream(state.seed, ONLINE), env_step)
         act_key, env_key, batch_key, draw_key = jax.random.split(key, 4)
-        draws = jax.vmap(lambda k: agent.draw_act(k, True))(jax.random.split(act_key, protocol.num_envs))
-        actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True))(state.envs.obs, draws)
-        warming_up = env_step < protocol.warmup_steps
-        if protocol.warmup_steps:
-            uniform = jax.random.uniform(jax.random.fold_in(act_key, 1), actions.shape, minval=-1.0, maxval=1.0)
-            actions = jnp.where(warming_up, uniform, actions)
-        state, steps = interact(state, env_step, actions, env_key)
+        state, actions = execute(state, propose(agent, state, env_step, act_key))
+        state, steps = interact(state, env_step, actions, env_key, discount)
+        if state.chunk is not None:  # an episode's end ends its chunk
+            place = jnp.where(steps.terminated | steps.truncated, 0, state.chunk.place)
+            state = state._replace(chunk=state.chunk._replace(place=place))
 
         def learn(agent_state: Any) -> tuple[Any, Metrics]:
-            batches = sample_batches(batch_key, state.buffer, env_step + protocol.num_envs, dataset)
+            batches = sampler.mixed(batch_key, offline, state.buffer, state.returns, env_step + protocol.num_envs, env.horizon, discount)
             return agent.learn(agent_state, batches, agent.draw(draw_key))
 
         def skip(agent_state: Any) -> tuple[Any, Metrics]:
             return agent_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(learn, agent_state)[1])
 
         # All rows share the clock, so this stays a branch under vmap.
+        warming_up = env_step < protocol.warmup_steps
         agent_state, metrics = jax.lax.cond(warming_up, skip, learn, state.agent) if protocol.warmup_steps else learn(state.agent)
         return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(steps.reward)}
 
     def online(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
-        agent = agent_of(hyper)
-        return _repeat(lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, dataset), state, count)
+        agent, discount = agent_of(hyper), discount_of(hyper)
+        offline = offline_of(agent, hyper, dataset)
+        return _repeat(lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, offline, discount), state, count)
 
     # -- evaluation --------------------------------------------------------------------------------------------------------------------
 
@@ -149,19 +193,39 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         reset_key, act_key = jax.random.split(jax.random.fold_in(stream(state.seed, EVALUATE), evaluation))
         envs = jax.vmap(env.reset)(jax.random.split(reset_key, protocol.eval_episodes))
 
-        def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], jax.Array]:
+        def step(carry: tuple[State, jax.Array], actions: jax.Array) -> tuple[tuple[State, jax.Array], Seen]:
+            envs, running = carry
+            after = jax.vmap(env.step)(envs, actions)
+            seen = Seen(running, running * after.reward, running * after.success, running * after.blown_up, running * after.terminated)
+            return (after, running * (1.0 - (after.terminated | after.truncated))), seen
+
+        def decide(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], tuple[Seen, Metrics]]:
+            """One decision of every episode, and the C steps that it causes."""
             envs, running = carry
             keys = jax.random.split(jax.random.fold_in(act_key, t), protocol.eval_episodes)
             draws = jax.vmap(lambda k: agent.draw_act(k, False))(keys)
-            actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=False))(envs.obs, draws)
-            after = jax.vmap(env.step)(envs, actions)
-            seen = jnp.stack([running, running * after.reward, running * after.success, running * after.blown_up])
-            return (after, running * (1.0 - (after.terminated | after.truncated))), seen
+            actions, estimates = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=False))(envs.obs, draws)
+            if agent.value is not None:
+                estimates = {**estimates, "q_value": jax.vmap(lambda obs, a: agent.value(state.agent, obs, a))(envs.obs, actions)}
+            if protocol.chunk == 1:
+                carry, seen = step(carry, actions)
+                return carry, (jax.tree.map(lambda x: x[None], seen), estimates)
+            per_step = actions.reshape(protocol.eval_episodes, protocol.chunk, env.action_size)
+            carry, seen = jax.lax.scan(step, carry, jnp.moveaxis(per_step, 1, 0))
+            return carry, (seen, estimates)
 
-        (_, _), seen = jax.lax.scan(step, (envs, jnp.ones(protocol.eval_episodes)), jnp.arange(env.horizon))
-        length, episode_return, solved_steps, blown_up = jnp.sum(seen, axis=0)
+        decisions = -(-env.horizon // protocol.chunk)
+        start = (envs, jnp.ones(protocol.eval_episodes))
+        _, (seen, estimates) = jax.lax.scan(decide, start, jnp.arange(decisions))
+        if agent.value is not None:
+            estimates["q_bias"] = estimates["q_value"] - _returns_seen(seen, protocol, discount_of(hyper))
+        deciding = seen.running[:, 0]
+        measured = {name: jnp.sum(deciding * value) / jnp.sum(deciding) for name, value in estimates.items()}
+        length, episode_return, solved_steps, blown_up = (jnp.sum(x, axis=(0, 1)) for x in seen[:4])
         success = jnp.mean((solved_steps > 0).astype(jnp.float32))
-        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)]))
+        finite = jnp.all(
+            jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)])
+        )
         return {
             "score": success if env.score == "success" else jnp.mean(solved_steps) / env.horizon,
             "episode_return": jnp.mean(episode_return),
@@ -170,9 +234,28 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             "eval_blowups": jnp.sum(blown_up),
             "blowups": state.blowups,
             "diverged": ~finite,
+            **measured,
         }
 
     return Run(init, pretrain, online, evaluate)
+
+
+class Seen(NamedTuple):
+    """What an evaluation sees of its episodes, each [decisions, C, E]; all 0 after an episode's end."""
+
+    running: jax.Array
+    reward: jax.Array
+    success: jax.Array
+    blown_up: jax.Array
+    terminated: jax.Array
+
+
+def _returns_seen(seen: Seen, protocol: Protocol, discount: jax.Array) -> jax.Array:
+    """The discounted return, in rewards as they are learnt from, that followed each decision: [decisions, E]."""
+    running, reward, terminated = (x.reshape(-1, x.shape[-1]) for x in (seen.running, seen.reward, seen.terminated))
+    last = running * (1.0 - jnp.concatenate([running[1:], jnp.zeros_like(running[:1])]))
+    to_go = returns.to_go(reward + protocol.reward_shift * running, terminated, last, discount)
+    return to_go[:: protocol.chunk]
 
 
 def _repeat(step: Callable[[jax.Array, Any], tuple[Any, Metrics]], state: Any, count: jax.Array) -> tuple[Any, Metrics]:

@@ -194,7 +194,9 @@ def test_04_imitation(run: Callable) -> None:
     draws = base_policy.LossDraws(file["noise"], file["t"], None)
     optimiser = optax.adamw(optax.cosine_decay_schedule(3e-4, 3_000_000), weight_decay=1e-4)
     close(run(lambda: diffusion.noised(diffusion.vp_schedule(10), file["act"], file["noise"], file["t"]))(), file["noisy_act"])
-    step = lambda state: base_policy.imitate(diffusion_policy(), optimiser, state, file["obs"], file["act"], draws, 0.001)
+    step = lambda state: base_policy.imitate(
+        diffusion_policy(), optimiser, state, Batch(file["obs"], file["act"], None, None, None), draws, 0.001
+    )
     check_imitation(file, *run(step)(imitation_before(file)))
 
 
@@ -202,7 +204,9 @@ def test_04_imitation_in_pretrain() -> None:
     file = golden("04_bc_loss")
     before = start(expo, EXPO)._replace(imitation=imitation_before(file))
     draws = base_policy.LossDraws(file["noise"], file["t"], None)
-    pretrain = jit(lambda ema_tau: expo.make(dataclasses.replace(EXPO, ema_tau=ema_tau), SPEC).pretrain(before, imitation_batch(file), draws))
+    pretrain = jit(
+        lambda ema_tau: expo.make(dataclasses.replace(EXPO, ema_tau=ema_tau), SPEC).pretrain(before, imitation_batch(file), draws)
+    )
     after, metrics = pretrain(0.001)
     check_imitation(file, after.imitation, metrics["imitation_loss"])
     whole_way = pretrain(1.0)[0].imitation
@@ -331,7 +335,9 @@ def proposal(file: Golden, who: str, pick: jax.Array | None = None) -> expo.Prop
 @pytest.fixture(params=[jit, lambda f: f], ids=["jit", "eager"], scope="module")
 def act(request: pytest.FixtureRequest) -> Callable:
     """EXPO's `act` for 8 states; one program for both tests that take it."""
-    program = lambda explore: request.param(jax.vmap(lambda *inputs: expo.make(EXPO, SPEC).act(*inputs, explore=explore), in_axes=(None, 0, 0)))
+    program = lambda explore: request.param(
+        jax.vmap(lambda *inputs: expo.make(EXPO, SPEC).act(*inputs, explore=explore)[0], in_axes=(None, 0, 0))
+    )
     return {explore: program(explore) for explore in (True, False)}
 
 
@@ -355,7 +361,7 @@ def test_08_every_candidate(who: str) -> None:
     def candidate(obs: jax.Array, draws: expo.Proposal, pick: jax.Array, j: jax.Array) -> jax.Array:
         one = lambda x: jax.lax.dynamic_slice_in_dim(x, j, 1, axis=-2)
         draws = draws._replace(base=jax.tree.map(one, draws.base), edit=jax.tree.map(one, draws.edit), pick=pick)
-        return agent.act(state, obs, draws, explore=True)
+        return agent.act(state, obs, draws, explore=True)[0]
 
     by_candidate = jax.vmap(candidate, in_axes=(None, None, 0, 0))
     picks, samples = np.repeat(np.float32([0.0, 0.99]), 4), np.tile(np.arange(4), 2)
@@ -375,7 +381,7 @@ def test_08_only_the_first_samples_are_edited(n_edits: int) -> None:
     agent, draws = expo.make(dataclasses.replace(EXPO, n_edits=n_edits), SPEC), proposal(file, "backup")
     draws = draws._replace(edit=actors.GaussianDraws(draws.edit.noise[:, :n_edits], None))
     state = on_the_fly(file, acting=False)
-    got = jit(jax.vmap(lambda obs, draws: agent.act(state, obs, draws, explore=True)))(file["backup_obs"], draws)
+    got = jit(jax.vmap(lambda obs, draws: agent.act(state, obs, draws, explore=True)[0]))(file["backup_obs"], draws)
     best = np.argmax(file["backup_q_min_subset"][:, : 4 + n_edits], axis=1)
     assert np.any(best >= 4) and np.any(best < 4)
     close(got, file["backup_candidates"][np.arange(8), best])
@@ -528,7 +534,7 @@ def test_11_fql(run: Callable) -> None:
     adam = jax.tree.map(lambda p, g: np.asarray(p) - 3e-4 * g / (np.abs(g) + 1e-8), params, gradient)
     close(after.trained.params, adam)
     close(after.target, jax.tree.map(lambda t, p: 0.5 * p + 0.5 * np.asarray(t), target, adam.critic))
-    act = run(jax.vmap(lambda obs, noise: agent.act(before, obs, noise, explore=True)))
+    act = run(jax.vmap(lambda obs, noise: agent.act(before, obs, noise, explore=True)[0]))
     close(act(file["observations"], file["distill_noise"]), np.clip(file["onestep_actions"], -1, 1))
 
 
@@ -548,7 +554,7 @@ def test_11_actions_are_clipped_for_the_critics() -> None:
     y = critics.td_target(batch.reward, batch.terminated, 0.99, np.mean(values(fresh.target, batch.next_obs, ones), axis=0))
     close(metrics["critic_loss"], np.mean((np.asarray(values(params.critic, batch.obs, batch.action)) - y) ** 2))
     assert metrics["distill_loss"] > 16
-    assert np.all(agent.act(after._replace(trained=fresh.trained._replace(params=params)), batch.obs[0], ones[0], explore=True) == 1)
+    assert np.all(agent.act(after._replace(trained=fresh.trained._replace(params=params)), batch.obs[0], ones[0], explore=True)[0] == 1)
 
 
 def test_11_flow(run: Callable) -> None:
@@ -626,6 +632,6 @@ def test_14_rlpd(run: Callable, prefix: str) -> None:
     gaussian = actors.tanh_gaussian(input_size=O, action_size=A, widths=(H, H, H))
     sampled = run(gaussian.sample)(actor.params, file["observations"], noise("noise"))
     close(sampled, (file["actor_action"], file["actor_logp"]))
-    act = lambda explore: jax.vmap(lambda obs, noise: agent.act(before, obs, actors.GaussianDraws(noise, None), explore=explore))
+    act = lambda explore: jax.vmap(lambda obs, noise: agent.act(before, obs, actors.GaussianDraws(noise, None), explore=explore)[0])
     close(run(act(True))(file["observations"], file["noise"]), file["actor_action"])
     close(run(act(False))(file["observations"], file["noise"]), run(gaussian.mode)(actor.params, file["observations"]))

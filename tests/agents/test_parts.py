@@ -23,7 +23,16 @@ from expo_bench.parts.tape import Tape, bulk
 KEYS = jax.random.split(jax.random.key(0), 6000)
 SPEC = Spec(obs_size=2, action_size=1, batch_size=4, updates=3)
 CONFIG = expo.Config(
-    n_samples=3, n_edits=1, denoising_steps=3, base_hidden=8, base_blocks=1, time_features=4, hidden=(8,), critics=2, critic_subset=1, edit_scale=0.4
+    n_samples=3,
+    n_edits=1,
+    denoising_steps=3,
+    base_hidden=8,
+    base_blocks=1,
+    time_features=4,
+    hidden=(8,),
+    critics=2,
+    critic_subset=1,
+    edit_scale=0.4,
 )
 
 
@@ -44,7 +53,7 @@ def test_random_selection_is_uniform_over_all_candidates(n_edits: int) -> None:
     def saving(key: jax.Array) -> tuple:
         draws = agent.draw_act(key, True)
         own_sample = base.sample(state.imitation.ema, obs, draws.base)[0]
-        return agent.act(state, obs, draws, explore=True), own_sample
+        return agent.act(state, obs, draws, explore=True)[0], own_sample
 
     @jax.jit
     @jax.vmap
@@ -194,7 +203,9 @@ def test_first_values_of_the_networks() -> None:
 
 
 def test_members_of_an_ensemble_start_apart() -> None:
-    kernels = critics.ensemble(obs_size=3, action_size=2, members=4, widths=(16,)).init(jax.random.key(0))["dense_0"]["kernel"].reshape(4, -1)
+    kernels = (
+        critics.ensemble(obs_size=3, action_size=2, members=4, widths=(16,)).init(jax.random.key(0))["dense_0"]["kernel"].reshape(4, -1)
+    )
     assert np.all(np.abs(np.corrcoef(kernels) - np.eye(4)) < 0.5)
 
 
@@ -248,13 +259,31 @@ def batch_of(numbers: np.ndarray, obs_size: int = 3, action_size: int = 2) -> Ba
 
 def test_packing_and_unpacking() -> None:
     batch = batch_of(np.arange(4))
-    rows = replay.pack(batch)
-    assert rows.shape == (4, 2 * 3 + 2 + 2) and rows.dtype == jnp.float32
-    for field, back in zip(batch, replay.unpack(rows, 3, 2), strict=True):
+    rows = replay.pack(batch, np.array([0, 1, 0, 1]))
+    assert rows.shape == (4, 2 * 3 + 2 + 3) and rows.dtype == jnp.float32
+    for field, back in zip(batch[:5], replay.unpack(rows, 3, 2)[:5], strict=True):
         np.testing.assert_array_equal(np.float32(field), back)
+    np.testing.assert_array_equal(replay.last(rows, 3, 2), [0, 1, 0, 1])
     assert replay.empty(5, 3, 2).shape == (5, rows.shape[1])
     one = jax.tree.map(lambda x: x[0], batch)
-    assert replay.pack(one).shape == (10,) and replay.unpack(replay.pack(one), 3, 2).reward.shape == ()
+    assert replay.pack(one, 0).shape == (11,) and replay.unpack(replay.pack(one, 0), 3, 2).reward.shape == ()
+
+
+def test_windows_of_steps() -> None:
+    """Two episodes of 3 and 2 steps, windows of 3: the first fits, the second crosses the end after 2 steps, the third after 1; the
+    fourth is a whole episode of 2 that terminates, then nothing is stored."""
+    batch = batch_of(np.arange(5))._replace(terminated=np.array([0, 0, 0, 0, 1.0]))
+    rows = replay.pack(batch, np.array([0, 0, 1, 0, 1]))
+    places = np.arange(4)[:, None] + np.arange(3)
+    got = replay.windows(rows[np.minimum(places, 4)], places < 5, 3, 2, jnp.float32(0.5))
+    np.testing.assert_array_equal(got.valid, [[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 0]])
+    np.testing.assert_allclose(got.reward, [0 + 0.5 * 2 + 0.25 * 4, 2 + 0.5 * 4, 4, 6 + 0.5 * 8])
+    np.testing.assert_array_equal(got.terminated, [0, 0, 0, 1])
+    np.testing.assert_array_equal(got.obs, np.float32(batch.obs[:4]))
+    np.testing.assert_array_equal(got.next_obs[0], np.float32(batch.next_obs[2]))
+    np.testing.assert_array_equal(got.action[1], np.float32(batch.action[1:4].reshape(-1)))
+    np.testing.assert_array_equal(got.td_weight, [1, 0, 0, 0])
+    np.testing.assert_array_equal(got.action_weight[1], [1, 1, 1, 1, 0, 0])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -262,7 +291,7 @@ def test_a_full_buffer_is_overwritten_from_its_start(n: int) -> None:
     """After any number of inserts of n rows the buffer of 6 holds the last 6 transitions, each once."""
     buffer, insert = replay.empty(6, 3, 2), jax.jit(replay.insert)
     for stored in range(0, 15 * n, n):
-        buffer = insert(buffer, replay.pack(batch_of(np.arange(stored, stored + n))), jnp.int32(stored))
+        buffer = insert(buffer, replay.pack(batch_of(np.arange(stored, stored + n)), np.zeros(n)), jnp.int32(stored))
         held = np.asarray(replay.unpack(buffer, 3, 2).reward) / 2
         everything = np.arange(stored + n)
         if stored + n < 6:

@@ -82,7 +82,9 @@ def two_stages(next_side: Callable, reward: Callable) -> Callable:
         stage, action = np.arange(ROWS) % 2, rng.uniform(-1, 1, ROWS)
         side = np.where(stage, next_side(rng.uniform(-1, 1, ROWS)), 0.0)
         after = np.where(stage, 1.0, next_side(action))
-        return Batch(observation(stage, side), action[:, None], np.where(stage, reward(side, action), 0.0), stage * 1.0, observation(1, after))
+        return Batch(
+            observation(stage, side), action[:, None], np.where(stage, reward(side, action), 0.0), stage * 1.0, observation(1, after)
+        )
 
     return table
 
@@ -97,7 +99,9 @@ PROBES = {
         [],
     ),
     "action": Probe(
-        one_stage(quadratic), lambda v: [((0, s), a, quadratic(s, a)) for s in (-1, 1) for a in (-0.6, 0.6)], [((0, -1), -0.5), ((0, 1), 0.5)]
+        one_stage(quadratic),
+        lambda v: [((0, s), a, quadratic(s, a)) for s in (-1, 1) for a in (-0.6, 0.6)],
+        [((0, -1), -0.5), ((0, 1), 0.5)],
     ),
     "two stages": Probe(
         two_stages(lambda a: quadratic(1, a), lambda side, a: side - 1 + quadratic(side, a)),
@@ -152,7 +156,7 @@ def train(agent: Agent, table: Batch, key: jax.Array) -> Any:
 
 def acts(agent: Agent, state: Any, obs: jax.Array) -> jax.Array:
     """32 actions at each of obs [Q, O] in evaluation -> [Q, 32]."""
-    act = lambda obs, key: agent.act(state, obs, agent.draw_act(key, False), explore=False)[0]
+    act = lambda obs, key: agent.act(state, obs, agent.draw_act(key, False), explore=False)[0][0]
     return jax.vmap(lambda obs: jax.vmap(lambda key: act(obs, key))(jax.random.split(jax.random.key(9), 32)))(obs)
 
 

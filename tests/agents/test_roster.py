@@ -88,7 +88,9 @@ def life(agent: Agent, state: Any, key: jax.Array, *, whole: bool) -> tuple[Any,
     if agent.learn is not None:
         state, out["learn"] = agent.learn(state, batches, agent.draw(learn_key))
     for explore in (True, False) if whole else (True,):
-        out[f"act {explore}"] = agent.act(state, batch.obs[0], agent.draw_act(act_key, explore), explore=explore)
+        out[f"act {explore}"], out[f"estimates {explore}"] = agent.act(
+            state, batch.obs[0], agent.draw_act(act_key, explore), explore=explore
+        )
     if agent.value is not None:
         out["value"] = agent.value(state, batch.obs[0], batch.action[0])
     return state, out
@@ -147,7 +149,12 @@ def test_outputs(alone: Alone) -> None:
         assert action.shape == (SPEC.action_size,) and action.dtype == np.float32
         assert np.all(np.abs(action) <= reach + 1e-6)
     assert "pretrain" in out or "learn" in out
-    for metrics in (out.get("pretrain", {}), out.get("learn", {}), {"value": out.get("value", np.float32(0))}):
+    for metrics in (
+        out.get("pretrain", {}),
+        out.get("learn", {}),
+        out.get("estimates False", {}),
+        {"value": out.get("value", np.float32(0))},
+    ):
         assert all(x.shape == () for x in metrics.values())
 
 
@@ -235,7 +242,9 @@ def test_fields_are_read_from_strings(name: str) -> None:
     config = agents.load(name).Config()
     for field in fields(config):
         value = getattr(config, field)
-        text = "x".join(str(v) for v in value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
+        text = (
+            "x".join(str(v) for v in value) if isinstance(value, tuple) else str(value).lower() if isinstance(value, bool) else str(value)
+        )
         read = getattr(replace(config, name, **{field: text}), field)
         assert read == value and type(read) is (float if field in traced_values(config) else type(value)), field
         assert getattr(replace(config, name, **{field: value}), field) == value
@@ -286,5 +295,3 @@ def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> N
 def test_an_unknown_agent() -> None:
     with pytest.raises(UserError, match="unknown agent 'exo'; did you mean 'expo'"):
         agents.load("exo")
-
-

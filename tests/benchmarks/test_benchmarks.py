@@ -104,6 +104,6 @@ def test_automatic_iterations_fit_the_time():
 
 def test_paper_size_uses_the_published_settings():
     program, task = cases.prepare(cases.Case("expo", "paper"), cases.SIZES["paper"])
-    assert (task.env.obs_size, task.env.action_size) == (19, 7) and task.dataset.shape[1] == 2 * 19 + 7 + 2
+    assert (task.env.obs_size, task.env.action_size) == (19, 7) and task.dataset.shape[1] == 2 * 19 + 7 + 3
     assert program.config == agents.load("expo").Config() and program.protocol.updates == 20 and program.protocol.batch_size == 256
     assert isinstance(program.protocol, Protocol) and program.protocol.offline_steps == program.protocol.warmup_steps == 0

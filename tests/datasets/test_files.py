@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, d4rl_fields, dapg_episodes, make_dataset, write_hdf5, write_pickle
 
-from expo_bench.datasets import describe, detect, first_episodes, load, npz
+from expo_bench.datasets import describe, detect, load, npz
 from expo_bench.datasets.dataset import ROW_FIELDS
 from expo_bench.errors import UserError
 
@@ -162,14 +162,6 @@ def test_missing_file_and_folder(tmp_path):
     (tmp_path / "b.npz").mkdir()
     with pytest.raises(UserError, match="a folder"):
         detect(tmp_path / "b.npz")
-
-
-def test_first_episodes(dataset):
-    first = first_episodes(dataset, 1)
-    assert first.size == 4 and first.truncated[-1] and first_episodes(dataset, 2).size == 7
-    for n in (0, 3):
-        with pytest.raises(UserError, match=f"{n} episodes asked for, expected 1 to 2"):
-            first_episodes(dataset, n)
 
 
 def test_describe(tmp_path):

@@ -1,6 +1,7 @@
 """The run loop on a toy environment: what is stored, sampled, skipped and evaluated, and what makes two runs equal."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +14,13 @@ from expo_bench.agents.base import Agent
 from expo_bench.config import fields, traced_values
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
-from expo_bench.training import loop
+from expo_bench.training import loop, returns
 
 PROTOCOL = Protocol(offline_steps=10, online_steps=40, updates=2, batch_size=8, eval_every=20, eval_episodes=4)
 
 
 def packed(data):
-    return replay.pack(replay.Batch(data.obs, data.action, data.reward, data.terminated.astype(np.float32), data.next_obs))
+    return replay.pack(replay.Batch(data.obs, data.action, data.reward, data.terminated, data.next_obs), data.terminated | data.truncated)
 
 
 def build(agent="rlpd", protocol=PROTOCOL, env=None, **config):
@@ -109,13 +110,14 @@ def test_warm_up_acts_at_random_and_learns_nothing():
 @pytest.mark.parametrize("sampling, fraction", [("mixed", 0.5), ("mixed", 0.0), ("mixed", 1.0), ("union", 0.5)])
 def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
     """An agent that only records its batches: offline rows carry the reward 7, online ones 0."""
+
     def make(config, spec):
         def learn(state, batches, draws):
             return jnp.sum(batches.reward == 7.0, axis=1).astype(jnp.float32), {"offline": jnp.mean(batches.reward == 7.0)}
 
         return Agent(
             lambda key: jnp.zeros(PROTOCOL.updates), None, None, lambda key: (), learn, lambda key, explore: (),
-            lambda state, obs, draws, explore: jnp.zeros(1), None,
+            lambda state, obs, draws, explore: (jnp.zeros(1), {}), None,
         )  # fmt: skip
 
     protocol = dataclasses.replace(PROTOCOL, sampling=sampling, offline_fraction=fraction)
@@ -146,8 +148,9 @@ def test_several_environments_per_row_fill_the_buffer_together():
 
 def constant(action, state_size):
     """An agent that always acts the same; its state has another shape for every agent."""
+
     def make(config, spec):
-        act = lambda s, obs, d, explore: jnp.full(1, action)
+        act = lambda s, obs, d, explore: (jnp.full(1, action), {})
         return Agent(lambda key: jnp.zeros(state_size), None, None, None, None, lambda key, explore: (), act, None)
 
     return make
@@ -176,10 +179,100 @@ def test_evaluation_counts_whole_episodes_and_nothing_after_their_end():
     assert not bool(metrics["diverged"])
 
 
+def test_returns_to_go_of_the_data():
+    """Two episodes, the first ends by itself, the second by its time limit: the last reward then goes on for ever."""
+    reward, terminated, last = (jnp.asarray(x, jnp.float32) for x in ([1, 2, 4, -1, -1], [0, 0, 1, 0, 0], [0, 0, 1, 0, 1]))
+    np.testing.assert_allclose(returns.to_go(reward, terminated, last, 0.5), [1 + 1 + 1, 2 + 2, 4, -2, -2], rtol=1e-6)
+
+
+def test_online_returns_are_filled_in_when_an_episode_ends():
+    """Two environments of horizon 3 whose episodes end at different steps; places are interleaved."""
+    held = returns.empty(capacity=8, horizon=3, num_envs=2)
+    steps = [
+        ([1, 5], [0, 0], [0, 0], [1, 1]),
+        ([2, 6], [1, 0], [1, 0], [2, 2]),
+        ([3, 7], [0, 1], [0, 1], [1, 3]),
+        ([4, 8], [0, 0], [0, 1], [2, 1]),
+    ]
+    for i, (reward, terminated, last, length) in enumerate(steps):
+        arrays = (jnp.asarray(x, jnp.float32) for x in (reward, terminated, last))
+        held = returns.insert(held, jnp.int32(2 * i), 3, *arrays, jnp.asarray(length), 0.5)
+    value = returns.stored_value(held, 3, 2, jnp.arange(8))
+    np.testing.assert_allclose(value, [1 + 1, 5 + 3 + 7 / 4, 2, 6 + 7 / 2, -np.inf, 7, -np.inf, 8 / (1 - 0.5)])
+
+
+class Moves(NamedTuple):
+    """What `repeater` remembers."""
+
+    batches: replay.Batch
+
+
+def repeater(config, spec):
+    """An agent that acts with the chunk (0.1, 0.2, ...) and keeps the batches that it was given."""
+    shape = (spec.updates, spec.batch_size)
+    chunk = spec.action_size
+    zeros = replay.Batch(
+        jnp.zeros((*shape, 2)), jnp.zeros((*shape, chunk)), jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((*shape, 2)),
+        jnp.zeros((*shape, chunk)), jnp.zeros(shape),
+    )  # fmt: skip
+    act = lambda state, obs, draws, explore: (0.1 * jnp.arange(1.0, chunk + 1), {})
+    learn = lambda state, batches, draws: (Moves(batches), {})
+    return Agent(lambda key: Moves(zeros), None, None, lambda key: (), learn, lambda key, explore: (), act, None, mc_return=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Discounted:
+    discount: float = 0.5
+
+
+def test_chunks_are_executed_open_loop_and_learnt_from_as_windows():
+    protocol = dataclasses.replace(PROTOCOL, chunk=3, offline_fraction=0.0, batch_size=256, updates=1, online_steps=30)
+    run = loop.make(Walk(horizon=7), repeater, Discounted(), protocol, 60)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(30), {}, packed(dataset()))
+    rows = replay.unpack(state.buffer, 2, 1)
+    np.testing.assert_allclose(rows.action[:, 0], ([0.1, 0.2, 0.3] * 2 + [0.1]) * 4 + [0.1, 0.2], rtol=1e-6)
+    np.testing.assert_array_equal(replay.last(state.buffer, 2, 1), ([0.0] * 6 + [1.0]) * 4 + [0.0] * 2)
+    batch = jax.tree.map(lambda x: np.asarray(x[0]), state.agent.batches)
+    moved = batch.next_obs[:, 0] - batch.obs[:, 0]
+    whole = batch.td_weight > 0
+    np.testing.assert_allclose(moved[whole], 0.1 * batch.action[whole].sum(axis=-1), atol=1e-5)
+    assert 0.1 < np.mean(~whole) < 0.5, "two windows of seven cross an end"
+    assert np.all((batch.valid[:, 1:] <= batch.valid[:, :-1]) & (batch.valid[:, :1] == 1))
+    assert np.all((batch.mc_return == 0) | (batch.mc_return == -np.inf)) and np.any(batch.mc_return == 0)
+    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), {})["episode_length"]) == 7
+
+
+def test_bias_is_the_estimate_less_the_return_that_followed():
+    """Right steps reach x >= 1 in 9 or 10 steps for a reward of 1; an agent that estimates 0.25 everywhere."""
+
+    def make(config, spec):
+        act = lambda s, obs, d, explore: (jnp.ones(1), {"two": jnp.float32(2)})
+        return Agent(lambda key: jnp.zeros(1), None, None, None, None, lambda key, explore: (), act, lambda s, o, a: jnp.float32(0.25))
+
+    run = loop.make(Walk(), make, Discounted(), dataclasses.replace(PROTOCOL, eval_episodes=1), 60)
+    metrics = jax.jit(run.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
+    followed = np.mean(0.5 ** np.arange(int(metrics["episode_length"])))
+    np.testing.assert_allclose(metrics["q_bias"], 0.25 - followed, rtol=1e-5)
+    assert float(metrics["q_value"]) == 0.25 and float(metrics["two"]) == 2.0
+
+
+def test_a_warm_up_by_the_pretrained_policy():
+    """EXPO's base policy alone acts, then the on-the-fly policy."""
+    protocol = dataclasses.replace(PROTOCOL, warmup_steps=20, warmup="policy", offline_fraction=0.0)
+    run, config = build("expo", protocol)
+    hyper = hyper_of(config)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(1), hyper), clock(), jnp.int32(20), hyper, packed(dataset()))
+    assert np.all(np.abs(np.asarray(replay.unpack(state.buffer[:20], 2, 1).action)) <= 1.0), "edits would leave [-1, 1] now and then"
+
+
 def test_a_diverged_row_is_flagged_and_its_neighbour_untouched():
     run, config = build()
     hyper = hyper_of(config, rows=2)
-    init, online, evaluate = jax.vmap(run.init), jax.vmap(run.online, in_axes=(0, None, None, 0, None)), jax.vmap(run.evaluate, in_axes=(0, None, 0))
+    init, online, evaluate = (
+        jax.vmap(run.init),
+        jax.vmap(run.online, in_axes=(0, None, None, 0, None)),
+        jax.vmap(run.evaluate, in_axes=(0, None, 0)),
+    )
     state = init(jnp.arange(2, dtype=jnp.int32), hyper)
     broken = state._replace(agent=jax.tree.map(lambda x: x.at[0].set(jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x, state.agent))
     online = jax.jit(online)
