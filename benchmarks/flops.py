@@ -73,7 +73,7 @@ def expo(config: Any, s: Sizes, shared: bool) -> Work:
     """Candidates, their selection and value, K critics, imitation and edit policy."""
     base = denoiser(config, s.obs, s.action)
     critic = dense(s.obs + s.action, *config.hidden, 1)
-    edit = gaussian(s.obs + s.action, s.action, config.hidden)
+    edit = gaussian(s.obs + s.action, s.action, config.edit_hidden)
 
     def choose(states: int, rule: str) -> int:
         """Eq. 3: base samples, edits and, where Q decides, M critics on all of them."""

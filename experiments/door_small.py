@@ -19,6 +19,7 @@ EXPERIMENT = Experiment(
         "base_blocks": 1,
         "time_features": 32,
         "hidden": (128, 128),
+        "edit_hidden": (128, 128),
         "critics": 4,
     },
     protocol={

@@ -6,6 +6,7 @@ The controls are the base policy alone (`bc`: what imitation gives) and EXPO wit
 """
 
 from expo_bench import Experiment, Method
+from experiments import sizes
 
 RANDOM = Method("expo", "random selection", config={"select_act": "random", "select_backup": "random"})
 
@@ -14,28 +15,6 @@ EXPERIMENT = Experiment(
     tasks=["push-disc"],
     methods=["expo", RANDOM, "bc", "rlpd", "idql", "fql"],
     seeds=6,
-    config={
-        "n_samples": 4,
-        "n_edits": 4,
-        "n_samples_eval": 4,
-        "denoising_steps": 5,
-        "flow_steps": 5,
-        "base_hidden": 64,
-        "base_blocks": 1,
-        "time_features": 32,
-        "hidden": (64, 64),
-        "critics": 4,
-        "edit_scale": 0.1,
-        # A thousandth of the authors' steps wants larger ones: the same for every network of every agent.
-        **dict.fromkeys(("lr", "critic_lr", "base_lr", "edit_lr", "actor_lr", "alpha_lr"), 1e-3),
-    },
-    protocol={
-        "offline_steps": 2_000,
-        "warmup_steps": 200,  # RLPD's; the others have none
-        "online_steps": 3_500,
-        "updates": 4,
-        "batch_size": 64,
-        "eval_every": 500,
-        "eval_episodes": 32,
-    },
+    config=sizes.CONFIG,
+    protocol=sizes.PROTOCOL,
 )

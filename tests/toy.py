@@ -65,5 +65,6 @@ SMALL = {
     "base_blocks": 1,
     "time_features": 4,
     "hidden": (8, 8),
+    "edit_hidden": (8, 8),
     "critics": 2,
 }

@@ -9,7 +9,12 @@ in the TD backup. The released code decides what the paper leaves open:
   counted in, which beta < 0.303 cannot reach (`reachable_target_entropy` mends that);
 - U critic steps, then one step of base, edit and temperature on the last batch; base + edit is never clipped.
 
-Variants (not in the paper's results): `select_act`, `select_backup` = "random", `n_edits` = 0, `base` = "flow", `reachable_target_entropy`.
+Variants, all off by default (experiments/ablations runs them):
+- `select_act`, `select_backup`: "max" (released); "random"; "base", one plain base sample; "online", max under the online critics; "softmax",
+  with probability exp(Q / temperature), where the temperature may fall (`temperature_decay`), so that selection sets in gradually;
+  "double" (backup alone), the selected action is valued by critics that did not select it;
+- `n_edits` 0 (no edits), `base_candidates` off (edits alone), `active_samples` (N as a traced number);
+- `edit_on` "base" (edits learn on fresh base samples), `edit_every`, `edit_hidden`, `reachable_target_entropy`; `base` "flow".
 """
 
 from __future__ import annotations
@@ -36,20 +41,31 @@ class Config:
     n_samples: int = static(8, "N: base samples per state")
     n_edits: int = static(8, "how many of the N base samples are edited too (the first ones); 0 switches edits off", least=0)
     denoising_steps: int = static(10, "T: denoising (or flow) steps")
-    select_act: str = static("max", "which candidate acts: 'max' of Q (released) or 'random'")
-    select_backup: str = static("max", "which candidate the TD backup takes: 'max' of Q (released) or 'random'")
+    base_candidates: bool = static(True, "base samples are candidates beside their edits (released); off: the edits alone")
+    select_act: str = static(
+        "max", "which candidate acts: 'max' of the target critics' Q (released), 'random', 'base', 'online' or 'softmax'"
+    )
+    select_backup: str = static("max", "which candidate the TD backup takes: as select_act, or 'double'")
+    edit_on: str = static(
+        "replay", "the edit policy learns on the batch's actions ('replay', released) or on fresh samples of the base policy ('base')"
+    )
+    edit_every: int = static(1, "one step of the edit policy every so many calls of learn")
     reachable_target_entropy: bool = static(
         False, "add A log(beta) to the target entropy, which makes it reachable for every beta (released: off)"
     )
     base_hidden: int = static(256, "width of the denoiser")
     base_blocks: int = static(3, "residual blocks of the denoiser")
     time_features: int = static(128, "Fourier features of the denoising time")
-    hidden: tuple = static((256, 256, 256), "widths of critics and edit policy")
+    hidden: tuple = static((256, 256, 256), "widths of the critics")
+    edit_hidden: tuple = static((256, 256, 256), "widths of the edit policy")
     critics: int = static(10, "K: critics")
     critic_subset: int = static(2, "M: critics in a minimum (num-min-Q)")
     edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)", least=0, below=1)
     decay_steps: int = static(3_000_000, "updates until the cosine schedule of base and edit policy reaches 0")
     sample_rows: int = static(2048, "chains denoised at a time; speed only")
+    active_samples: float = traced(0.0, "use only so many of the N base samples and of their edits; 0: all")
+    temperature: float = traced(0.1, "of the softmax rule, in units of Q")
+    temperature_decay: float = traced(0.0, "calls of learn in which the softmax's temperature falls by a factor of e; 0: it stays")
     edit_scale: float = traced(0.05, "beta: largest shift of an action by an edit")
     discount: float = traced(0.99, "discount")
     critic_lr: float = traced(3e-4, "learning rate of the critics (constant)")
@@ -70,22 +86,41 @@ SUITES = {
 }
 
 
+RULES = ("max", "random", "base", "online", "softmax")
+
+
 def validate(config: Config, where: str) -> None:
-    for name in ("select_act", "select_backup"):
-        if getattr(config, name) not in candidates.RULES:
-            raise UserError(f"{where}: {name} must be one of {', '.join(candidates.RULES)}, got {getattr(config, name)!r}")
-    if config.base not in ("diffusion", "flow"):
-        raise UserError(f"{where}: base must be 'diffusion' or 'flow', got {config.base!r}")
-    if not 0 <= config.n_edits <= config.n_samples:
-        raise UserError(f"{where}: n_edits must lie in 0..n_samples ({config.n_samples}), got {config.n_edits}")
-    if not 1 <= config.critic_subset <= config.critics:
-        raise UserError(f"{where}: critic_subset must lie in 1..critics ({config.critics}), got {config.critic_subset}")
+    def need(condition: bool, message: str) -> None:
+        if not condition:
+            raise UserError(f"{where}: {message}")
+
+    def one_of(name: str, known: tuple[str, ...]) -> None:
+        need(getattr(config, name) in known, f"{name} must be one of {', '.join(known)}, got {getattr(config, name)!r}")
+
+    one_of("select_act", RULES)
+    one_of("select_backup", (*RULES, "double"))
+    one_of("edit_on", ("replay", "base"))
+    one_of("base", ("diffusion", "flow"))
+    need(0 <= config.n_edits <= config.n_samples, f"n_edits must lie in 0..n_samples ({config.n_samples}), got {config.n_edits}")
+    need(config.base_candidates or config.n_edits > 0, "without base_candidates there must be edits (n_edits), got none")
+    need(
+        1 <= config.critic_subset <= config.critics, f"critic_subset must lie in 1..critics ({config.critics}), got {config.critic_subset}"
+    )
+    need(
+        config.select_backup != "double" or 2 * config.critic_subset <= config.critics,
+        f"'double' needs 2 * critic_subset <= critics ({config.critics}), got critic_subset {config.critic_subset}",
+    )
+    need(
+        config.active_samples <= config.n_samples and config.active_samples % 1 == 0,
+        f"active_samples must be a whole number up to n_samples ({config.n_samples}), got {config.active_samples}",
+    )
 
 
 class ExpoState(NamedTuple):
     imitation: base_policy.Imitation  #   the base policy and its EMA
     edit: actors.SoftActor | None  #      the edit policy and its temperature
     critic: critics.Critic
+    step: jax.Array  #                    [] int32, calls of learn so far
 
 
 class Proposal(NamedTuple):
@@ -94,7 +129,7 @@ class Proposal(NamedTuple):
     base: base_policy.SampleDraws  #          [..., N, A]
     edit: actors.GaussianDraws | None  #      [..., n_edits, A]
     subset: jax.Array  #                      [M], or [U, M] for U batches: the critics that select
-    pick: jax.Array | None  #                 [...] uniform, for random selection
+    pick: jax.Array | None  #                 [...] uniform for the random rule, [..., candidates] for the softmax
 
 
 class Draws(NamedTuple):
@@ -102,6 +137,7 @@ class Draws(NamedTuple):
     value_subset: jax.Array  #                [U, M]: the critics that value the selected action
     imitation: base_policy.LossDraws  #       [B]
     edit: actors.GaussianDraws | None  #      [B]
+    edited: base_policy.SampleDraws | None  #  [B, 1, A] base samples that the edit policy learns on
 
 
 def make(config: Config, spec: Spec) -> Agent:
@@ -116,7 +152,7 @@ def make(config: Config, spec: Spec) -> Agent:
         rows=config.sample_rows,
     )
     edit_policy = actors.tanh_gaussian(
-        input_size=spec.obs_size + spec.action_size, action_size=spec.action_size, widths=config.hidden, dropout=config.edit_dropout
+        input_size=spec.obs_size + spec.action_size, action_size=spec.action_size, widths=config.edit_hidden, dropout=config.edit_dropout
     )
     critic = critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden)
 
@@ -132,21 +168,24 @@ def make(config: Config, spec: Spec) -> Agent:
     def init(key: jax.Array) -> ExpoState:
         base_key, edit_key, critic_key = jax.random.split(key, 3)
         edit = actors.start(edit_policy, edit_optimiser, alpha_optimiser, edit_key, config.init_alpha) if config.n_edits else None
-        return ExpoState(base_policy.start(base, base_optimiser, base_key), edit, critics.start(critic, critic_optimiser, critic_key))
+        critic_state = critics.start(critic, critic_optimiser, critic_key)
+        return ExpoState(base_policy.start(base, base_optimiser, base_key), edit, critic_state, jnp.zeros((), jnp.int32))
 
     # -- the on-the-fly policy ---------------------------------------------------------------------------------------------------------
 
     def counts(rule: str) -> tuple[int, int]:
         """(base samples, edits) that a rule needs: a random candidate of N + n_edits is one base sample, edited or not."""
-        return (config.n_samples, config.n_edits) if rule == "max" else (1, min(config.n_edits, 1))
+        of_one = {"random": (1, min(config.n_edits, 1)), "base": (1, 0)}
+        return of_one.get(rule, (config.n_samples, config.n_edits))
 
     def draw_proposal(tape: Tape, shape: tuple[int, ...], subset_shape: tuple[int, ...], rule: str) -> Proposal:
         n_samples, n_edits = counts(rule)
+        pick_shape = {"random": shape, "softmax": (*shape, n_samples * config.base_candidates + n_edits)}.get(rule)
         return Proposal(
             base.draw_samples(tape, (*shape, n_samples)),
             edit_policy.draw(tape, (*shape, n_edits)) if n_edits else None,
             tape.subset(config.critics, config.critic_subset, subset_shape),
-            tape.uniform(shape) if rule == "random" else None,
+            None if pick_shape is None else tape.uniform(pick_shape),
         )
 
     def edited(params: actors.Params, obs: jax.Array, action: jax.Array, draws: actors.GaussianDraws) -> tuple[jax.Array, jax.Array]:
@@ -161,20 +200,35 @@ def make(config: Config, spec: Spec) -> Agent:
             return samples
         first = samples[..., : draws.edit.noise.shape[-2], :]
         obs = jnp.broadcast_to(obs[..., None, :], (*first.shape[:-1], spec.obs_size))
-        return jnp.concatenate([samples, edited(state.edit.actor.params, obs, first, draws.edit)[0]], axis=-2)
+        edits = edited(state.edit.actor.params, obs, first, draws.edit)[0]
+        return jnp.concatenate([samples, edits], axis=-2) if config.base_candidates else edits
 
-    def select(rule: str, target: critics.Params, subset: jax.Array, obs: jax.Array, proposed: jax.Array, pick: jax.Array) -> jax.Array:
+    active = jnp.where(config.active_samples > 0, config.active_samples, config.n_samples)
+    active_edits = jnp.minimum(active, config.n_edits)
+    is_active = jnp.arange(config.n_edits) < active_edits
+    if config.base_candidates:
+        is_active = jnp.concatenate([jnp.arange(config.n_samples) < active, is_active])
+
+    def select(rule: str, state: critics.Critic, step: jax.Array, obs: jax.Array, proposed: jax.Array, draws: Proposal) -> jax.Array:
         """The candidate that the on-the-fly policy takes -> [..., A]."""
+        if rule == "base" or proposed.shape[-2] == 1:
+            return proposed[..., 0, :]
         if rule == "random":
-            is_edit = pick >= config.n_samples / (config.n_samples + config.n_edits)
-            return candidates.take(proposed, is_edit.astype(jnp.int32))
-        return candidates.best(proposed, critics.min_of(critic, target, subset, obs[..., None, :], proposed))
+            return candidates.take(proposed, (draws.pick >= active / (active + active_edits)).astype(jnp.int32))
+        params = state.online.params if rule == "online" else state.target
+        q = jnp.where(is_active, critics.min_of(critic, params, draws.subset, obs[..., None, :], proposed), -jnp.inf)
+        if rule != "softmax":
+            return candidates.best(proposed, q)
+        fall = jnp.where(config.temperature_decay > 0, step / jnp.maximum(config.temperature_decay, 1e-6), 0.0)
+        return candidates.softmax(proposed, q, config.temperature * jnp.exp(-fall), draws.pick)
 
     def act(state: ExpoState, obs: jax.Array, draws: Proposal, *, explore: bool) -> tuple[jax.Array, Metrics]:
         """The same stochastic policy explores and is evaluated."""
         proposed = propose(state.imitation.ema, state, obs, draws)
-        action = select(config.select_act, state.critic.target, draws.subset, obs, proposed, draws.pick)
-        return action, {} if explore else candidates.examine(critic.values(state.critic.target, obs[..., None, :], proposed))
+        action = select(config.select_act, state.critic, state.step, obs, proposed, draws)
+        if explore or proposed.shape[-2] != len(is_active):  # a rule of one candidate has no maximum to examine
+            return action, {}
+        return action, candidates.examine(critic.values(state.critic.target, obs[..., None, :], proposed), is_active)
 
     # -- learning ----------------------------------------------------------------------------------------------------------------------
 
@@ -184,11 +238,18 @@ def make(config: Config, spec: Spec) -> Agent:
         return state._replace(imitation=imitation), {"imitation_loss": loss}
 
     def draw(tape: Tape) -> Draws:
+        backup = draw_proposal(tape, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup)
+        if config.select_backup == "double":
+            both = tape.subset(config.critics, 2 * config.critic_subset, (spec.updates,))
+            backup, value_subset = backup._replace(subset=both[:, : config.critic_subset]), both[:, config.critic_subset :]
+        else:
+            value_subset = tape.subset(config.critics, config.critic_subset, (spec.updates,))
         return Draws(
-            draw_proposal(tape, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup),
-            tape.subset(config.critics, config.critic_subset, (spec.updates,)),
+            backup,
+            value_subset,
             base.draw_loss(tape, spec.batch_size),
             edit_policy.draw(tape, (spec.batch_size,), training=True) if config.n_edits else None,
+            base.draw_samples(tape, (spec.batch_size, 1)) if config.n_edits and config.edit_on == "base" else None,
         )
 
     def critic_steps(state: ExpoState, batches: Batch, draws: Draws) -> tuple[critics.Critic, Metrics]:
@@ -196,24 +257,29 @@ def make(config: Config, spec: Spec) -> Agent:
         proposed = propose(state.imitation.base.params, state, batches.next_obs, draws.backup)
 
         def td_step(carry: critics.Critic, inputs: tuple) -> tuple[critics.Critic, Metrics]:
-            batch, proposed, select_subset, value_subset, pick = inputs
-            action = select(config.select_backup, carry.target, select_subset, batch.next_obs, proposed, pick)
+            batch, proposed, draws, value_subset = inputs
+            action = select(config.select_backup, carry, state.step, batch.next_obs, proposed, draws)
             value = critics.min_of(critic, carry.target, value_subset, batch.next_obs, action)
             target = critics.td_target(batch.reward, batch.terminated, config.discount, value)
             return critics.td_step(critic, critic_optimiser, carry, batch.obs, batch.action, target, config.tau, batch.td_weight)
 
-        return jax.lax.scan(td_step, state.critic, (batches, proposed, draws.backup.subset, draws.value_subset, draws.backup.pick))
+        selecting = Proposal(None, None, draws.backup.subset, draws.backup.pick)
+        return jax.lax.scan(td_step, state.critic, (batches, proposed, selecting, draws.value_subset))
 
     def edit_step(state: ExpoState, batch: Batch, draws: Draws) -> tuple[actors.SoftActor, Metrics]:
         """Eq. 2 on replay actions, against the mean of the online critics."""
-        return actors.soft_step(
+        action = batch.action if draws.edited is None else base.sample(state.imitation.base.params, batch.obs, draws.edited)[..., 0, :]
+        edit, info = actors.soft_step(
             edit_optimiser,
             alpha_optimiser,
             state.edit,
-            lambda params: edited(params, batch.obs, batch.action, draws.edit),
+            lambda params: edited(params, batch.obs, action, draws.edit),
             lambda action: critic.values(state.critic.online.params, batch.obs, action),
             target_entropy,
         )
+        if config.edit_every > 1:
+            edit = jax.tree.map(lambda new, old: jnp.where(state.step % config.edit_every == 0, new, old), edit, state.edit)
+        return edit, info
 
     def learn(state: ExpoState, batches: Batch, draws: Draws) -> tuple[ExpoState, Metrics]:
         """U critic steps, then base policy, edit policy and temperature on the last batch."""
@@ -226,7 +292,7 @@ def make(config: Config, spec: Spec) -> Agent:
         if config.n_edits:
             edit, info = edit_step(state, batch, draws)
             state, metrics = state._replace(edit=edit), {**metrics, **info}
-        return state._replace(imitation=imitation), metrics
+        return state._replace(imitation=imitation, step=state.step + 1), metrics
 
     return Agent(
         init=init,

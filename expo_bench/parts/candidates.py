@@ -8,8 +8,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-RULES = ("max", "random")
-
 
 def take(candidates: jax.Array, index: jax.Array) -> jax.Array:
     """candidates [..., N, A], index [...] -> [..., A]."""
@@ -21,17 +19,27 @@ def best(candidates: jax.Array, q: jax.Array) -> jax.Array:
     return take(candidates, jnp.argmax(q, axis=-1))
 
 
-def examine(q: jax.Array) -> dict[str, jax.Array]:
+def softmax(candidates: jax.Array, q: jax.Array, temperature: jax.Array, uniform: jax.Array) -> jax.Array:
+    """A candidate with probability proportional to exp(q / temperature), q [..., N] -> [..., A]; `uniform` [..., N] in [0, 1).
+
+    By the Gumbel trick: the highest of q + temperature * Gumbel noise, which is `best` at temperature 0.
+    """
+    gumbel = -jnp.log(-jnp.log(jnp.clip(uniform, 1e-7, 1 - 1e-7)))
+    return best(candidates, q + temperature * gumbel)
+
+
+def examine(q: jax.Array, among: jax.Array | None = None) -> dict[str, jax.Array]:
     """What taking the maximum over candidates adds to the estimates q [K, N] of K critics, for the evaluations' tables.
 
     max_gain: the mean critic's maximum over the candidates less its mean over them.
     max_bias: a critic's estimate of the candidate that it likes best less what the other critics say of that candidate, mean over critics
     (the double estimator of van Hasselt 2010; critics that share their data share errors that this cannot see). 0 for a single critic.
+    `among` [N]: which candidates count; None: all.
     """
-    mean = jnp.mean(q, axis=0)
-    members = len(q)
-    favourite = jnp.argmax(q, axis=-1)
-    own = jnp.max(q, axis=-1)
-    of_all = jnp.mean(q[:, favourite], axis=0)  # [K] the mean critic's estimate of each member's favourite, its own included
-    bias = jnp.mean(own - of_all) * members / max(members - 1, 1)
-    return {"max_gain": jnp.max(mean) - jnp.mean(mean), "max_bias": bias}
+    among = jnp.ones(q.shape[-1], bool) if among is None else among
+    mean, members = jnp.mean(q, axis=0), len(q)
+    favourite = jnp.argmax(jnp.where(among, q, -jnp.inf), axis=-1)
+    own = jnp.take_along_axis(q, favourite[:, None], axis=-1)[:, 0]
+    of_all = mean[favourite]  # [K] the mean critic's estimate of each member's favourite, its own included
+    gain = jnp.max(jnp.where(among, mean, -jnp.inf)) - jnp.sum(jnp.where(among, mean, 0.0)) / jnp.sum(among)
+    return {"max_gain": gain, "max_bias": jnp.mean(own - of_all) * members / max(members - 1, 1)}

@@ -28,7 +28,7 @@ from expo_bench.parts.tape import bulk
 KEY = jax.random.key(0)
 O, A, B, H = 11, 3, 16, 32
 SPEC = Spec(obs_size=O, action_size=A, batch_size=B, updates=2)
-EXPO = expo.Config(n_samples=4, n_edits=4, base_hidden=H, time_features=16, hidden=(H, H, H), edit_scale=0.1)
+EXPO = expo.Config(n_samples=4, n_edits=4, base_hidden=H, time_features=16, hidden=(H, H, H), edit_hidden=(H, H, H), edit_scale=0.1)
 RLPD = rlpd.Config(hidden=(H, H, H))
 IDQL = idql.Config(base_hidden=H, time_features=16, hidden=(H, H), expectile=0.8)
 FQL_CONFIG = fql.Config(hidden=(H, H, H, H), distill=10.0, tau=0.5)  # tau is not in the numbers: large, so that it is seen
@@ -321,7 +321,7 @@ def on_the_fly(file: Golden, *, acting: bool) -> expo.ExpoState:
     base = fresh.imitation.base._replace(params=denoiser(file, "base"))
     edit = fresh.edit._replace(actor=fresh.edit.actor._replace(params=edit_params(file, "edit")))
     ema = denoiser(file, "ema") if acting else base.params
-    return expo.ExpoState(base_policy.Imitation(base, ema), edit, fresh.critic._replace(target=critic_params(file, "target")))
+    return expo.ExpoState(base_policy.Imitation(base, ema), edit, fresh.critic._replace(target=critic_params(file, "target")), fresh.step)
 
 
 def proposal(file: Golden, who: str, pick: jax.Array | None = None) -> expo.Proposal:
@@ -442,7 +442,7 @@ def update_before(file: Golden) -> expo.ExpoState:
     actor = fresh.edit.actor._replace(params=edit_params(file, "edit"))
     edit = actors.SoftActor(actor, fresh.edit.log_alpha._replace(params=jnp.asarray(file["log_temp"])))
     critic = critics.Critic(fresh.critic.online._replace(params=critic_params(file, "critic")), critic_params(file, "target"))
-    return expo.ExpoState(imitation, edit, critic)
+    return expo.ExpoState(imitation, edit, critic, jnp.int32(0))
 
 
 def update_inputs(file: Golden, steps: tuple[int, int] = (0, 1)) -> tuple[Batch, expo.Draws]:
@@ -453,7 +453,7 @@ def update_inputs(file: Golden, steps: tuple[int, int] = (0, 1)) -> tuple[Batch,
     backup = expo.Proposal(base, actors.GaussianDraws(stack("edit_noise", B, 4, A), None), stack("subset_select", 2), None)
     imitation = base_policy.LossDraws(file["bc_noise"], file["bc_t"], None)
     edit = actors.GaussianDraws(file["edit_loss_noise"], None)
-    return batches, expo.Draws(backup, stack("subset_value", 2), imitation, edit)
+    return batches, expo.Draws(backup, stack("subset_value", 2), imitation, edit, None)
 
 
 def test_09_whole_update(expo_learn: Callable) -> None:

@@ -21,7 +21,7 @@ SPEC = Spec(obs_size=3, action_size=2, batch_size=4, updates=1)
 BASE = {"base_hidden": 8, "base_blocks": 1, "time_features": 4, "denoising_steps": 2}
 CONFIGS = {
     "bc": bc.Config(**BASE),
-    "expo": expo.Config(**BASE, n_samples=1, n_edits=1, hidden=(8, 8), critics=2, critic_subset=1, edit_scale=0.5),
+    "expo": expo.Config(**BASE, n_samples=1, n_edits=1, hidden=(8, 8), edit_hidden=(8, 8), critics=2, critic_subset=1, edit_scale=0.5),
     "idql": idql.Config(**BASE, n_samples=1, hidden=(8, 8), train_base_online=True, base_dropout=0.0),
     "fql": fql.Config(hidden=(8, 8), flow_steps=2),
     "rlpd": rlpd.Config(hidden=(8, 8), critics=2, critic_subset=1),

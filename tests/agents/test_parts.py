@@ -30,6 +30,7 @@ CONFIG = expo.Config(
     base_blocks=1,
     time_features=4,
     hidden=(8,),
+    edit_hidden=(8,),
     critics=2,
     critic_subset=1,
     edit_scale=0.4,

@@ -36,6 +36,7 @@ SEEDS, ROWS, PRETRAIN, LEARN = 2, 1024, 200, 300
 SPEC = Spec(obs_size=4, action_size=1, batch_size=64, updates=2)
 FIELDS = {  # whichever of these an agent has; learning rates of 3e-3
     "hidden": (32, 32),
+    "edit_hidden": (32, 32),
     "critics": 3,
     "critic_subset": 2,
     "base_hidden": 16,

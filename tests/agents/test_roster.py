@@ -33,6 +33,7 @@ SMALL = {  # whichever of these fields an agent has
     "base_blocks": 1,
     "time_features": 4,
     "hidden": (8, 6),
+    "edit_hidden": (8, 6),
     "critics": 3,
     "critic_subset": 2,
 }
