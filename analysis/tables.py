@@ -95,7 +95,11 @@ def show_number(value: float, digits: int = 2) -> str:
 
 def markdown(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str:
     """The full table in Markdown."""
-    header, rows = table_rows(summaries, threshold)
+    return markdown_table(*table_rows(summaries, threshold))
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
     line = lambda cells: "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
     return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)]) + "\n"
 

@@ -65,7 +65,7 @@ def prepare(case: Case, size: Size) -> tuple[grid.Program, runner.Task]:
     """The program of a case and its task with data."""
     task = case.task or size.task
     protocol = dict(size.protocol) if case.updates is None else {**size.protocol, "updates": case.updates}
-    known = _known_fields(case.agent, size.config)
+    known = known_fields(case.agent, size.config)
     experiment = Experiment("benchmark", [task], [case.agent], case.seeds, config=known, protocol=protocol, precision=case.precision)
     if task == synthetic.NAME:
         env = synthetic.Synthetic()
@@ -74,7 +74,7 @@ def prepare(case: Case, size: Size) -> tuple[grid.Program, runner.Task]:
     return programs[0], runner.prepare_task(task, experiment, programs, lambda line: print(line, file=sys.stderr))
 
 
-def _known_fields(agent: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def known_fields(agent: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a shared config that the agent has."""
     from expo_bench import agents
     from expo_bench.config import fields

@@ -79,6 +79,16 @@ class Report:
 
 
 @dataclasses.dataclass(frozen=True)
+class Table:
+    """Print one Markdown table from run folders: a line per method, a column per task, experiment and metric, means with 95 % intervals."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    metrics: tuple[str, ...] = ("success",)
+    """columns of the results: score, success, episode_return, q_bias, max_gain, max_bias, ... at the last evaluation"""
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Show tasks and agents with one line each, or one of them with all its fields."""
 
@@ -127,6 +137,7 @@ class DataCommand:
 Command = (
     Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )
@@ -207,6 +218,13 @@ def report(args: Report) -> None:
     path = write_report(args.runs, args.out, reference=args.reference)
     print(text_table(load(args.runs)))
     print(f"report: {path}")
+
+
+def table(args: Table) -> None:
+    from analysis.matrix import matrix
+    from analysis.tables import markdown_table
+
+    print(markdown_table(*matrix(args.runs, args.metrics)), end="")
 
 
 def list_all(args: List) -> None:
@@ -305,6 +323,8 @@ def run_command(command: object, line: str) -> None:
             sweep(command, line)
         case Report():
             report(command)
+        case Table():
+            table(command)
         case List():
             list_all(command)
         case Inspect():
