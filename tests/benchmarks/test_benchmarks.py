@@ -10,7 +10,7 @@ from toy import SMALL
 
 from benchmarks import __main__ as command
 from benchmarks import case as cases
-from benchmarks import flops, synthetic
+from benchmarks import flops, synthetic, updates
 from expo_bench import agents
 from expo_bench.agents.base import Spec
 from expo_bench.parts.replay import Batch
@@ -107,3 +107,13 @@ def test_paper_size_uses_the_published_settings():
     assert (task.env.obs_size, task.env.action_size) == (19, 7) and task.dataset.shape[1] == 2 * 19 + 7 + 3
     assert program.config == agents.load("expo").Config() and program.protocol.updates == 20 and program.protocol.batch_size == 256
     assert isinstance(program.protocol, Protocol) and program.protocol.offline_steps == program.protocol.warmup_steps == 0
+
+
+def test_updates_are_timed_beside_rlpds(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(cases.SIZES, "quickstart", cases.Size("push-disc", SMALL, {"updates": 2, "batch_size": 8}))
+    monkeypatch.setattr(updates, "SECONDS", 0.01)
+    updates.main(["--size", "quickstart", "--agents", "fql", "--out", str(tmp_path / "updates.json")])
+    (row,) = json.loads((tmp_path / "updates.json").read_text())["sizes"]["quickstart"]
+    assert row["agent"] == "fql" and row["updates"] == 2 and row["batch_size"] == 8
+    assert 0.05 < row["relative_to_rlpd"] < 20 and 0 < row["seconds_per_env_step"] < 1
+    assert "| quickstart | `fql` | 2 x 8 |" in capsys.readouterr().out
