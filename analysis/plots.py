@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis import efficiency
 from analysis.load import Method, Results
-from analysis.summary import Paired, Summary
+from analysis.summary import Paired, Summary, show_episodes
 from analysis.tables import shorten
 
 # Okabe and Ito's palette and two of Tol's colours: told apart with every common colour blindness. An agent has one colour in every figure.
@@ -27,6 +27,7 @@ COLOURS = {
 }  # fmt: skip
 SPARE = ("#D55E00", "#44AA99", "#AA4499", "#999933", "#882255", "#56B4E9", "#117733", "#B8860B")
 DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (5, 1.4, 1.4, 1.4)))
+IMPORTED_DASHES = (0, (8, 1.4, 1.4, 1.4, 1.4, 1.4))
 INK, MUTED, GRID, SHADE = "#1b1f24", "#66707a", "#e3e6e9", "#f4f5f6"
 STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.labelsize": 8.5, "legend.fontsize": 8,
@@ -43,7 +44,8 @@ OFFLINE_SHARE = 0.25  # of the online width, for the offline phase
 
 
 def colours(methods: Sequence[Method]) -> dict[str, tuple[str, object]]:
-    """(colour, line style) of every label: the agent's own colour, and lighter and dashed for each further variant or cell of it."""
+    """(colour, line style) of every label: the agent's own colour, and lighter and dashed for each further variant or cell of it; what was
+    imported has dashes that nothing else has."""
     unknown = sorted({method.agent for method in methods} - set(COLOURS))
     base = COLOURS | {agent: SPARE[i % len(SPARE)] for i, agent in enumerate(unknown)}
     siblings: dict[str, int] = {}
@@ -54,7 +56,7 @@ def colours(methods: Sequence[Method]) -> dict[str, tuple[str, object]]:
         siblings[method.agent] = rank + 1
         tint = 0.5 * rank / max(totals[method.agent] - 1, 1)
         colour = (1 - tint) * np.array(to_rgb(base[method.agent])) + tint
-        styles[method.label] = (to_hex(colour), DASHES[rank % len(DASHES)])
+        styles[method.label] = (to_hex(colour), IMPORTED_DASHES if method.imported else DASHES[rank % len(DASHES)])
     return styles
 
 
@@ -118,10 +120,9 @@ def caption(summaries: Sequence[Summary]) -> str:
     """`mean over 5 seeds, band: 95 % t interval; 20 episodes per evaluation`."""
     seeds = sorted({summary.seeds.size for summary in summaries})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    episodes = "/".join(map(str, sorted({number for summary in summaries for number in summary.episodes})))
     band = "no band" if seeds[-1] == 1 else "band: 95 % t interval"
     what = "one seed" if seeds == [1] else f"mean over {count} seeds"
-    return f"{what}, {band}; {episodes} episodes per evaluation"
+    return f"{what}, {band}; {show_episodes(summaries)} episodes per evaluation"
 
 
 class _Axis:

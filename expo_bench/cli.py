@@ -76,6 +76,41 @@ class Report:
     """the folder of the report (default: the first run folder)"""
     reference: str = "expo"
     """the method that the others are compared with"""
+    published: bool = False
+    """draw and list the published numbers of the same tasks beside the measured ones"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the results of run folders for other tools. Nothing is sent anywhere."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    out: Path
+    """a new folder; for csv also a new file that ends in .csv"""
+    format: Literal["csv", "wandb", "tensorboard"] = "csv"
+    """one tidy table, offline runs for `wandb sync`, or TensorBoard event files"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Make a run folder of learning curves from elsewhere, marked as imported in every table and plot.
+
+    The file has columns step, score and seed, or step and one column per seed (0, seed_0), or was written by `expo-bench export`. Scores
+    are the task's own metric (`expo-bench list TASK`), as shares."""
+
+    file: Positional[Path]
+    """the CSV file"""
+    out: Path
+    """a new run folder"""
+    source: str
+    """where the numbers come from, as it stands beside the agent's name: cleanrl"""
+    task: str | None = None
+    """the task's name (unless the file has a column task)"""
+    agent: str | None = None
+    """the agent's name (unless the file has a column agent)"""
+    columns: str = ""
+    """what the columns are called: step=NAME,score=NAME,seed=NAME; seed=3 for the file of one seed; score="* - eval" for a column per seed"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +162,8 @@ class DataCommand:
 Command = (
     Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )
@@ -204,9 +241,23 @@ def report(args: Report) -> None:
     from analysis.load import load
     from analysis.report import text_table, write_report
 
-    path = write_report(args.runs, args.out, reference=args.reference)
+    path = write_report(args.runs, args.out, reference=args.reference, published=args.published)
     print(text_table(load(args.runs)))
     print(f"report: {path}")
+
+
+def export(args: Export) -> None:
+    from analysis import exporting
+
+    print(exporting.DONE[args.format].format(out=exporting.export(args.runs, args.out, args.format)))
+
+
+def import_curves(args: Import, command: str) -> None:
+    from analysis.importing import import_csv
+
+    for line in import_csv(args.file, args.out, args.source, args.task, args.agent, args.columns, command):
+        print(line)
+    print(f"run folder: {args.out}")
 
 
 def list_all(args: List) -> None:
@@ -305,6 +356,10 @@ def run_command(command: object, line: str) -> None:
             sweep(command, line)
         case Report():
             report(command)
+        case Export():
+            export(command)
+        case Import():
+            import_curves(command, line)
         case List():
             list_all(command)
         case Inspect():

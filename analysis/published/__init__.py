@@ -31,7 +31,7 @@ COLUMNS = (
     "high", "seeds", "precision", "protocol",
 )  # fmt: skip
 ADROIT = ("pen", "door", "relocate", "hammer")
-SERIES = ["key", "method"]  # one published method in one table or figure
+SERIES = ["key", "method"]  # what tells one published method in one figure or table from another
 
 
 def load() -> pd.DataFrame:
@@ -47,34 +47,32 @@ def load() -> pd.DataFrame:
     return _load().copy()
 
 
-def curves(task: str, metric: str = "success") -> pd.DataFrame:
-    """The rows of every published curve of a task: at least three points of one method in one figure or table; empty if there is none.
+def rows(task: str, metric: str = "success") -> pd.DataFrame:
+    """All published rows of a task and metric, series by series in the order of steps; empty if there is none.
 
     Raises ResultsError: a metric that is not one of `METRICS`.
     """
-    rows = _rows(task, metric)
-    return rows[rows.groupby(SERIES)["score"].transform("size") >= 3].reset_index(drop=True)
-
-
-def finals(task: str, metric: str = "success") -> pd.DataFrame:
-    """The last number of every published method of a task, for its offline and its online phase; empty if there is none.
-
-    Raises ResultsError: a metric that is not one of `METRICS`.
-    """
-    return _rows(task, metric).drop_duplicates([*SERIES, "phase"], keep="last").reset_index(drop=True)
-
-
-def metric_of(task: str, column: str = "score") -> str:
-    """The metric that a column of our results ("score" or "success") holds on a task: only published rows of that metric compare."""
-    return "solved" if column == "score" and task in ADROIT else "success"
-
-
-def _rows(task: str, metric: str) -> pd.DataFrame:
     if metric not in METRICS:
         raise ResultsError(f"no metric {metric!r} among the published numbers; expected one of: {', '.join(METRICS)}")
     frame = _load()
     chosen = frame[(frame["task"] == task) & (frame["metric"] == metric)]
     return chosen.sort_values([*SERIES, "phase", "env_step"], kind="stable", ignore_index=True)  # "offline" < "online"
+
+
+def curves(task: str, metric: str = "success") -> pd.DataFrame:
+    """The `rows` that make curves: series of at least three points."""
+    series = rows(task, metric)
+    return series[series.groupby(SERIES)["score"].transform("size") >= 3].reset_index(drop=True)
+
+
+def finals(task: str, metric: str = "success") -> pd.DataFrame:
+    """The last of the `rows` of every published method, for its offline and its online phase."""
+    return rows(task, metric).drop_duplicates([*SERIES, "phase"], keep="last").reset_index(drop=True)
+
+
+def metric_of(task: str, column: str = "score") -> str:
+    """The metric that a column of our results ("score" or "success") holds on a task: only published rows of that metric compare."""
+    return "solved" if column == "score" and task in ADROIT else "success"
 
 
 @functools.cache
