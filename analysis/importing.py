@@ -255,14 +255,16 @@ def _summary(frame: pd.DataFrame, source: str) -> list[str]:
     lines = []
     for (task, agent), rows in frame.groupby(["task", "agent"]):
         seeds, scores = sorted(map(int, rows["seed"].unique())), rows["score"]
-        last = f"{rows['env_step'].max():,.0f} environment steps"
-        lines.append(
-            f"{task}: {agent} [imported: {source}], {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}), "
-            f"{len(rows):,} evaluations, {last}, scores from {scores.min():.4g} to {scores.max():.4g}"
-        )
-        if scores.min() < 0 or scores.max() > 1:
-            lines.append("warning: these scores leave [0, 1]; scores here are shares, so divide percentages by 100")
+        counts = f"{_count(len(seeds), 'seed')} ({', '.join(map(str, seeds))}), {_count(len(rows), 'evaluation')}"
+        steps = f"up to environment step {rows['env_step'].max():,.0f}"
+        lines.append(f"{task}: {agent} [imported: {source}], {counts} {steps}, scores from {scores.min():.4g} to {scores.max():.4g}")
+    if (frame["score"] < 0).any() or (frame["score"] > 1).any():
+        lines.append("warning: these scores leave [0, 1]; scores here are shares, so divide percentages by 100")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _list(names: Sequence[str]) -> str:
