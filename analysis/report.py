@@ -182,7 +182,12 @@ def _published(results: Results, summaries: Sequence[Summary]) -> str:
     parts = [page.paragraph(f"No published numbers for {', '.join(without)}.", "note")] if without else []
     if rows:
         how = page.paragraph("Read the protocols before comparing: budgets, data and settings are the sources' own.", "note")
-        parts = [page.table(header, rows, numbers=("at step", "seeds"), group=True), how, page.bullets(notes), *parts]
+        parts = [
+            page.table(header, rows, numbers=("at step", "seeds"), group=True),
+            how,
+            page.fold("Sources and protocols", page.bullets(notes)),
+            *parts,
+        ]
     return page.section("Published numbers", *parts)
 
 

@@ -31,7 +31,10 @@ def table(results: Results, summaries: Sequence[Summary]) -> tuple[list[str], li
         finals = published.finals(task, published.metric_of(task))
         order = finals.assign(absent=~finals["agent"].isin(own)).sort_values(["absent", "agent"], kind="stable")
         cells += [_cells(row, own.get(row.agent)) for row in order.itertuples()]
-        notes |= {row.key: f"{row.label} ({_setting(row)}): {row.source}. {row.protocol}." for row in finals.itertuples()}
+        notes |= {
+            row.key: f"{row.label} ({_setting(row)}): {row.source}. {row.protocol[0].upper()}{row.protocol[1:]}."
+            for row in finals.itertuples()
+        }
     return list(HEADER), cells, list(notes.values())
 
 

@@ -102,7 +102,10 @@ def test_curves_are_series_in_the_order_of_their_steps():
 def test_finals_are_the_last_of_each_phase():
     finals = published.finals("antmaze-umaze")
     cal_ql = finals[(finals["key"] == "corl") & (finals["method"] == "Cal-QL")]
-    assert list(zip(cal_ql["phase"], cal_ql["env_step"], cal_ql["score"], strict=True)) == [("offline", 0, 0.7675), ("online", 1_000_000, 0.9975)]
+    assert list(zip(cal_ql["phase"], cal_ql["env_step"], cal_ql["score"], strict=True)) == [
+        ("offline", 0, 0.7675),
+        ("online", 1_000_000, 0.9975),
+    ]
     expo = published.finals("door", "solved").set_index("key").loc["expo-fig4-curve"]
     assert (expo["env_step"], expo["score"]) == (200_000, 0.65)
 
@@ -133,7 +136,9 @@ def test_normalised_returns_are_never_beside_the_share_of_steps_solved(task, tmp
 
 
 def test_elsewhere_the_score_is_the_success_rate():
-    assert {published.metric_of(task, column) for task in ("antmaze-large-play", "robomimic-lift") for column in ("score", "success")} == {"success"}
+    assert {published.metric_of(task, column) for task in ("antmaze-large-play", "robomimic-lift") for column in ("score", "success")} == {
+        "success"
+    }
 
 
 def test_what_is_drawn_is_of_the_agents_and_the_setting_of_the_run(tmp_path):
@@ -145,7 +150,12 @@ def test_what_is_drawn_is_of_the_agents_and_the_setting_of_the_run(tmp_path):
 
 
 def draw(tmp_path, every: int):
-    run = load(write_run(tmp_path / f"run{every}", [row for agent in ("expo", "idql") for row in curve([0.1] * 11, every=every, task="door", agent=agent)]))
+    run = load(
+        write_run(
+            tmp_path / f"run{every}",
+            [row for agent in ("expo", "idql") for row in curve([0.1] * 11, every=every, task="door", agent=agent)],
+        )
+    )
     figure = plots.learning_curves(run, summary.summarise(run), published=beside.drawn(run, "door"))
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     return figure, hollow
