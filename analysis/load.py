@@ -21,7 +21,7 @@ NUMBERS = ("wall_s", "score", "episode_return", "success", "episode_length")
 COLUMNS = (*TEXT, *INTEGERS, *NUMBERS, "diverged")
 PHASES = ("offline", "online")
 # The experiment is the one key a manifest must have. Of the others, those with an inside are checked, so that a broken one is named here.
-NESTED = {"versions": dict, "protocols": dict, "programs": list, "notes": list}
+NESTED = {"versions": dict, "protocols": dict, "programs": list, "notes": list, "imported": dict}
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,14 @@ class Method:
     variant: str = ""
     hyperparameters: tuple[tuple[str, Any], ...] = ()  # (column, value), such as ("expo.edit_scale", 0.1)
     experiment: str = ""  # only where two experiments hold the same method on one task
+    imported: str = ""  # where the numbers come from, if they were measured elsewhere
 
     @property
     def label(self) -> str:
-        """`expo`, `expo (random selection)`, `expo edit_scale=0.1`: unique among the methods of one `Results`."""
+        """`expo`, `expo (random selection)`, `expo edit_scale=0.1`, `sac [imported: cleanrl]`: unique among the methods of one `Results`."""
         cells = "".join(f" {name.removeprefix(self.agent + '.')}={_show(value)}" for name, value in self.hyperparameters)
-        return self.agent + (f" ({self.variant})" if self.variant else "") + cells + (f" [{self.experiment}]" if self.experiment else "")
+        origins = (f"imported: {self.imported}" if self.imported else "", self.experiment)
+        return self.agent + (f" ({self.variant})" if self.variant else "") + cells + "".join(f" [{name}]" for name in origins if name)
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,16 @@ class Manifest:
         value = self.data.get(key)
         return default if value is None else value
 
+    @property
+    def imported(self) -> str:
+        """The source of imported results; "" for a run of this code."""
+        return clean(self.data["imported"].get("source") or "unknown source") if self.get("imported") is not None else ""
+
 
 @dataclass(frozen=True)
 class Results:
-    """`frame`: one row per (task, method, seed, evaluation) with the column `method` (a label) added to those on disk, and `source` (the
-    file a row came from). `manifests`: one per folder, in the order given. `notes`: what loading did that a reader should know."""
+    """`frame`: one row per (task, method, seed, evaluation) with the column `method` (a label) added to those on disk, `source` (the file a
+    row came from) and `imported` (see `Method`). `manifests`: one per folder, in the order given. `notes`: what loading did that a reader should know."""
 
     frame: pd.DataFrame
     manifests: tuple[Manifest, ...]
@@ -115,7 +122,7 @@ def load(runs: Sequence[Path | str] | Path | str) -> Results:
     cells = sorted(name for name in frame.columns if "." in name)
     for name in cells:
         if frame[name].dtype == object:  # text, or a list such as layer widths, which no group key can be
-            frame[name] = frame[name].map(lambda value: np.nan if np.ndim(value) == 0 and pd.isna(value) else _clean(value)).astype(object)
+            frame[name] = frame[name].map(lambda value: np.nan if np.ndim(value) == 0 and pd.isna(value) else clean(value)).astype(object)
     frame, dropped = _unique_rows(frame, cells)
     if dropped:
         notes.append(f"{dropped} rows were stored twice with the same numbers; each counts once.")
@@ -143,7 +150,7 @@ def _read_manifest(folder: Path) -> Manifest:
         entries = data.get(key) or {}
         if not all(isinstance(entry, dict) for entry in (entries.values() if isinstance(entries, dict) else entries)):
             raise ResultsError(f"{path}: an entry of {key!r} is no object, expected field: value pairs")
-    return Manifest(folder, {**data, "experiment": _clean(data["experiment"])})
+    return Manifest(folder, {**data, "experiment": clean(data["experiment"])})
 
 
 def _read_folder(manifest: Manifest) -> pd.DataFrame:
@@ -155,7 +162,7 @@ def _read_folder(manifest: Manifest) -> pd.DataFrame:
         raise ResultsError(f"{manifest.folder}: no results yet ({len(files)} parquet files, no row); expected at least one evaluation")
     expected = manifest.data["experiment"]
     _refuse(frame, frame["experiment"] != expected, "experiment", f"expected {expected!r} as in manifest.json")
-    return frame
+    return frame.assign(imported=manifest.imported)
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -182,7 +189,7 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     frame["variant"] = frame["variant"].astype(object).where(frame["variant"].notna(), "")
     for name in TEXT:
         _refuse(frame, frame[name].isna(), name, "expected a name")
-        frame[name] = frame[name].map({value: _clean(value) for value in frame[name].unique()}).astype(object)
+        frame[name] = frame[name].map({value: clean(value) for value in frame[name].unique()}).astype(object)
     _refuse(frame, ~frame["phase"].isin(PHASES), "phase", "expected 'offline' or 'online'")
     frame["diverged"] = frame["diverged"].astype(object).where(frame["diverged"].notna(), False).astype(bool)
     return frame
@@ -203,7 +210,7 @@ def _unique_rows(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, i
     """Drop exact repeats, refuse contradictions. Wall time may differ: it is what a repeated run changes."""
     # Offline evaluations all have env_step 0; what tells them apart is the number of gradient steps.
     step = np.where(frame["phase"] == "offline", frame["grad_step"], frame["env_step"])
-    key = ["experiment", "task", "agent", "variant", *cells, "seed", "phase"]
+    key = ["experiment", "imported", "task", "agent", "variant", *cells, "seed", "phase"]
     keyed = frame.assign(_step=step)
     repeated = keyed.duplicated([*key, "_step"], keep="first")
     if not repeated.any():
@@ -226,12 +233,12 @@ def _name_methods(frame: pd.DataFrame, cells: list[str]) -> tuple[pd.DataFrame, 
     """Give every row its method's label. A hyperparameter is named only where it tells two cells of one task, agent and variant apart: one
     that is fixed, or that only differs between tasks, is no other method."""
     varies = {agent: [name for name in cells if _varies(rows, name)] for agent, rows in frame.groupby("agent")}
-    identity = ["experiment", "agent", "variant", *cells]
+    identity = ["experiment", "imported", "agent", "variant", *cells]
     rows = frame[[*identity, "task"]].drop_duplicates()
 
     def method(row: dict[str, Any], experiment: str = "") -> Method:
         named = tuple((name, row[name]) for name in varies[row["agent"]] if not pd.isna(row[name]))
-        return Method(row["agent"], row["variant"], named, experiment)
+        return Method(row["agent"], row["variant"], named, experiment, row["imported"])
 
     records = rows.to_dict("records")
     experiments: dict[tuple[str, Method], set[str]] = {}
@@ -249,7 +256,8 @@ def _varies(rows: pd.DataFrame, name: str) -> bool:
 
 def _rank(method: Method) -> tuple:
     cells = tuple((name, isinstance(value, str), value) for name, value in method.hyperparameters)
-    return (method.agent != "expo", method.agent, method.variant != "", method.variant, len(cells), cells, method.experiment)
+    name = (method.agent != "expo", method.agent, method.imported, method.variant != "", method.variant)
+    return (*name, len(cells), cells, method.experiment)
 
 
 def _show(value: Any) -> str:
@@ -257,7 +265,7 @@ def _show(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _clean(text: Any) -> str:
+def clean(text: Any) -> str:
     """Names come from files: a control character in one would reach the terminal."""
     return "".join(char if char.isprintable() else "?" for char in str(text))
 

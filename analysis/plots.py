@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
@@ -16,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis import efficiency
 from analysis.load import Method, Results
-from analysis.summary import Paired, Summary
+from analysis.summary import Paired, Summary, show_episodes
 from analysis.tables import shorten
 
 # Okabe and Ito's palette and two of Tol's colours: told apart with every common colour blindness. An agent has one colour in every figure.
@@ -26,6 +27,7 @@ COLOURS = {
 }  # fmt: skip
 SPARE = ("#D55E00", "#44AA99", "#AA4499", "#999933", "#882255", "#56B4E9", "#117733", "#B8860B")
 DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (5, 1.4, 1.4, 1.4)))
+IMPORTED_DASHES = (0, (8, 1.4, 1.4, 1.4, 1.4, 1.4))
 INK, MUTED, GRID, SHADE = "#1b1f24", "#66707a", "#e3e6e9", "#f4f5f6"
 STYLE = {
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "axes.labelsize": 8.5, "legend.fontsize": 8,
@@ -42,7 +44,8 @@ OFFLINE_SHARE = 0.25  # of the online width, for the offline phase
 
 
 def colours(methods: Sequence[Method]) -> dict[str, tuple[str, object]]:
-    """(colour, line style) of every label: the agent's own colour, and lighter and dashed for each further variant or cell of it."""
+    """(colour, line style) of every label: the agent's own colour, and lighter and dashed for each further variant or cell of it; what was
+    imported has dashes that nothing else has."""
     unknown = sorted({method.agent for method in methods} - set(COLOURS))
     base = COLOURS | {agent: SPARE[i % len(SPARE)] for i, agent in enumerate(unknown)}
     siblings: dict[str, int] = {}
@@ -53,7 +56,7 @@ def colours(methods: Sequence[Method]) -> dict[str, tuple[str, object]]:
         siblings[method.agent] = rank + 1
         tint = 0.5 * rank / max(totals[method.agent] - 1, 1)
         colour = (1 - tint) * np.array(to_rgb(base[method.agent])) + tint
-        styles[method.label] = (to_hex(colour), DASHES[rank % len(DASHES)])
+        styles[method.label] = (to_hex(colour), IMPORTED_DASHES if method.imported else DASHES[rank % len(DASHES)])
     return styles
 
 
@@ -77,26 +80,33 @@ def _head(axes: Axes, title: str, note: str) -> None:
     axes.annotate(shorten(title, 60), (0.012, 1), (0, 16), fontsize=10, fontweight="bold", **place)
 
 
-def learning_curves(results: Results, summaries: Sequence[Summary], metric: str = "score", name: str = "score") -> Figure:
+def learning_curves(
+    results: Results, summaries: Sequence[Summary], metric: str = "score", name: str = "score", published: pd.DataFrame | None = None
+) -> Figure:
     """Mean over seeds of one task's methods against online environment steps, with 95 % t bands; the offline phase, where it was evaluated
     on the way, is drawn left of 0 over its gradient steps.
 
-    `summaries`: the methods to draw, all of one task. `name`: the metric's name on the axis.
+    `summaries`: the methods to draw, all of one task. `name`: the metric's name on the axis. `published`: rows of `analysis.published` of
+    this task and metric, to stand beside the measured curves.
     """
     with matplotlib.rc_context(STYLE):
-        longest = min(max(len(summary.label) for summary in summaries), LABEL_WIDTH)
-        columns = min(1 if longest > 30 else 2 if longest > 14 else 4, len(summaries))
-        figure = _figure(4.8, 3.1 + 0.17 * -(-len(summaries) // columns))
+        series = [] if published is None else [rows for _, rows in published.groupby(["key", "method"], sort=False)]
+        labels = [shorten(s.label, LABEL_WIDTH) for s in summaries] + [_published_label(rows) for rows in series]
+        longest = max(map(len, labels))
+        columns = min(1 if longest > 30 else 2 if longest > 14 else 4, len(labels))
+        figure = _figure(4.8, 3.1 + 0.17 * -(-len(labels) // columns))
         axes = figure.add_subplot()
         styles = colours(results.methods)
         span = _Axis([results.rows(s.task, s.label) for s in summaries], metric)
         for summary in reversed(summaries):  # the first method lies on top
             _draw_method(axes, span, results.rows(summary.task, summary.label), metric, *styles[summary.label])
+        by_agent = {method.agent: styles[method.label][0] for method in reversed(results.methods)}
+        drawn = [_draw_published(axes, span, rows, by_agent) for rows in series if span.online_end]
         span.decorate(axes)
         low, high = axes.dataLim.intervaly
         axes.set_ylim(min(-0.03, low), max(1.03, high))
         axes.set_ylabel(name)
-        handles = [_handle(s.label, *styles[s.label]) for s in summaries]
+        handles = [_handle(s.label, *styles[s.label]) for s in summaries] + drawn
         figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=2.2, columnspacing=1.4, labelspacing=0.35)
         _head(axes, summaries[0].task, caption(summaries))
         return _laid_out(figure)
@@ -110,10 +120,9 @@ def caption(summaries: Sequence[Summary]) -> str:
     """`mean over 5 seeds, band: 95 % t interval; 20 episodes per evaluation`."""
     seeds = sorted({summary.seeds.size for summary in summaries})
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    episodes = "/".join(map(str, sorted({number for summary in summaries for number in summary.episodes})))
     band = "no band" if seeds[-1] == 1 else "band: 95 % t interval"
     what = "one seed" if seeds == [1] else f"mean over {count} seeds"
-    return f"{what}, {band}; {episodes} episodes per evaluation"
+    return f"{what}, {band}; {show_episodes(summaries)} episodes per evaluation"
 
 
 class _Axis:
@@ -178,6 +187,30 @@ def _draw_curve(axes: Axes, x: np.ndarray, curve: efficiency.Curve, colour: str,
     if not full.all():
         axes.plot(x, interval.mean, color=colour, linewidth=0.9, alpha=0.6, linestyle=(0, (1, 1.5)))
     axes.plot(x, np.where(full, interval.mean, np.nan), color=colour, linestyle=dashes, marker="o" if x.size == 1 else None, markersize=4)
+
+
+def _published_label(rows: pd.DataFrame) -> str:
+    """`expo, as published (EXPO Fig. 5): 0.65 at 200k`; the source's own name where it is not the agent's."""
+    last = rows.iloc[-1]
+    where = f"at {_thousands(last['env_step'])}" if last["phase"] == "online" else "after the offline phase"
+    return f"{last['agent']}, as published ({last['label']}): {last['score']:.2f} {where}"
+
+
+def _draw_published(axes: Axes, span: _Axis, rows: pd.DataFrame, colours: dict[str, str]) -> Line2D:
+    """One published method, its rows in order: greyed, with hollow marks, and thin and dashed where they are a curve (of two points nobody
+    knows what lies between). What is right of the axis is not drawn; the last number then stands as a triangle on the right edge. Returns
+    the handle for the legend."""
+    last = rows.iloc[-1]
+    colour = to_hex(0.5 * np.array(to_rgb(colours.get(last["agent"], MUTED))) + 0.5 * np.array(to_rgb(MUTED)))
+    dashes = (0, (4, 2.5)) if len(rows) > 2 else "none"
+    style = {"color": colour, "linewidth": 0.9, "linestyle": dashes, "markerfacecolor": "white", "markeredgewidth": 0.8}
+    marker, size = ("o", 2.4) if len(rows) > 3 else ("D", 3.6)
+    axes.plot(rows["env_step"], rows["score"], marker=marker, markersize=size, zorder=1.8, **style)
+    axes.vlines(rows["env_step"], rows["low"], rows["high"], color=colour, linewidth=0.7, zorder=1.7)
+    if last["env_step"] > span.online_end:
+        marker, size = ">", 5.0
+        axes.plot(1, last["score"], marker=marker, markersize=size, clip_on=False, transform=axes.get_yaxis_transform(), **style)
+    return Line2D([], [], marker=marker, markersize=size, label=_published_label(rows), **style)
 
 
 def paired_plot(results: Results, pairs: Sequence[Paired]) -> Figure:

@@ -2,14 +2,15 @@
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from analysis import ResultsError, page, summary, tables
 from analysis.load import Manifest, Method, Results, load
+from analysis.published import beside
 from analysis.summary import DEFAULT_REFERENCE, THRESHOLD, Paired, Summary
 from analysis.tables import text_table
 
@@ -23,12 +24,14 @@ def write_report(
     out: Path | str | None = None,
     reference: str = DEFAULT_REFERENCE,
     threshold: float = THRESHOLD,
+    published: bool = False,
 ) -> Path:
     """Write `report.html`, `table.md`, `table.csv` and `figures/` (PNG and PDF) into `out` (by default the first run folder).
 
     Returns the path of the page, which needs no other file. `reference`: the label or agent that the others are compared with, seed by
-    seed. `threshold`: the score in [0, 1] that "steps to" is about. Raises ResultsError: whatever `load` raises, an unknown reference, a
-    folder that cannot be written.
+    seed. `threshold`: the score in [0, 1] that "steps to" is about. `published`: draw the published numbers of the same tasks and agents
+    beside the measured curves, and list all of those tasks. Raises ResultsError: whatever `load` raises, an unknown reference, a folder
+    that cannot be written.
     """
     results = load(runs)
     folder = Path(out) if out is not None else results.manifests[0].folder
@@ -36,10 +39,11 @@ def write_report(
     summaries = summary.summarise(results, threshold)
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        curves, gaps = _figures(results, summaries, anchor, folder / "figures")
+        curves, gaps = _figures(results, summaries, anchor, folder / "figures", published)
+        numbers = _published(results, summaries) if published else ""
         _write(folder / "table.md", tables.markdown(summaries, threshold))
         _write(folder / "table.csv", tables.csv_table(summaries, threshold))
-        _write(folder / "report.html", _page(results, summaries, anchor, threshold, curves, gaps))
+        _write(folder / "report.html", _page(results, summaries, anchor, threshold, curves, gaps, numbers))
     except OSError as error:
         raise ResultsError(
             f"{folder}: the report cannot be written ({error.strerror or error}); expected a folder with free space"
@@ -54,20 +58,21 @@ def _write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _figures(results: Results, summaries: Sequence[Summary], anchor: Method, folder: Path) -> tuple[list[str], list[str]]:
+def _figures(results: Results, summaries: Sequence[Summary], anchor: Method, folder: Path, published: bool) -> tuple[list[str], list[str]]:
     """Draw every task's figures, save them, and return them as HTML: (learning curves, paired differences)."""
     from analysis import plots  # matplotlib takes a second to import, and the terminal table does without it
 
-    curves, gaps, names = [], [], _file_names(results.tasks)
+    curves, gaps, names = [], [], tables.file_names(results.tasks)
     for task, name in names.items():
         chosen = [s for s in summaries if s.task == task]
         both = any(s.success_differs for s in chosen)
         for metric, label in [("score", "score"), ("success", "success")] if both else [("score", _score_name(chosen))]:
-            drawn = plots.learning_curves(results, chosen, metric, label)
+            others = beside.drawn(results, task, metric) if published else None
+            drawn = plots.learning_curves(results, chosen, metric, label, others)
             stem = name if metric == "score" else f"{name}.{metric}"
             plots.save(drawn, folder / f"curve-{stem}")
             about = page.escape(f"Learning curves on {task}, {label}: {plots.caption(chosen)}")
-            curves.append(page.figure(plots.inline_svg(drawn, f"curve-{stem}", about), _curve_caption(label, chosen)))
+            curves.append(page.figure(plots.inline_svg(drawn, f"curve-{stem}", about), _curve_caption(label, chosen, others)))
         pairs = [pair for pair in summary.paired(chosen, anchor) if pair.interval.n]
         if pairs:
             drawn = plots.paired_plot(results, pairs)
@@ -81,29 +86,27 @@ def _figures(results: Results, summaries: Sequence[Summary], anchor: Method, fol
 
 def _score_name(summaries: Sequence[Summary]) -> str:
     """Where the published metric is the success rate, say so."""
-    return "success rate" if all(np.isfinite(s.success).any() and not s.success_differs for s in summaries) else "score"
+    own = [s for s in summaries if np.isfinite(s.success).any() or not s.method.imported]  # imported curves may know only the score
+    return "success rate" if own and all(np.isfinite(s.success).any() and not s.success_differs for s in own) else "score"
 
 
-def _curve_caption(label: str, summaries: Sequence[Summary]) -> str:
+def _curve_caption(label: str, summaries: Sequence[Summary], others: pd.DataFrame | None) -> str:
     """What the figure does not say itself."""
     text = f"{summaries[0].task}, {label}; bands are drawn inside [0, 1]. Thin dotted: fewer seeds than the method has"
-    return text + (", or the level of a method that never went online." if any(s.final_phase == "offline" for s in summaries) else ".")
-
-
-def _file_names(tasks: Sequence[str]) -> dict[str, str]:
-    """File names for tasks, whose names may hold anything; unique."""
-    names: dict[str, str] = {}
-    for task in tasks:
-        stem = name = re.sub(r"[^A-Za-z0-9_-]+", "-", task).strip("-") or "task"
-        number = 2
-        while name.lower() in {used.lower() for used in names.values()}:
-            name, number = f"{stem}-{number}", number + 1
-        names[task] = name
-    return names
+    text += ", or the level of a method that never went online." if any(s.final_phase == "offline" for s in summaries) else "."
+    if others is None or others.empty:
+        return text
+    return f"{text} Hollow marks, greyed: as published, not measured here; a triangle: the last number lies right of this axis."
 
 
 def _page(
-    results: Results, summaries: Sequence[Summary], anchor: Method, threshold: float, curves: Sequence[str], gaps: Sequence[str]
+    results: Results,
+    summaries: Sequence[Summary],
+    anchor: Method,
+    threshold: float,
+    curves: Sequence[str],
+    gaps: Sequence[str],
+    numbers: str,
 ) -> str:
     experiments = list(dict.fromkeys(manifest.data["experiment"] for manifest in results.manifests))
     body = [
@@ -111,6 +114,7 @@ def _page(
         _verdict(summaries, anchor),
         page.section("Learning curves", f'<div class="figures">{"".join(curves)}</div>'),
         _results_table(summaries, threshold),
+        numbers,
         _paired(summaries, anchor, gaps),
         _remarks(results, summaries),
         _time(results.manifests),
@@ -170,6 +174,21 @@ def _paired(summaries: Sequence[Summary], anchor: Method, gaps: Sequence[str]) -
     return page.section(
         title, f'<div class="figures">{"".join(gaps)}</div>', page.table(header, rows, numbers=("shared seeds",), group=True), note
     )
+
+
+def _published(results: Results, summaries: Sequence[Summary]) -> str:
+    header, rows, notes = beside.table(results, summaries)
+    without = [task for task in results.tasks if all(row[0] != task for row in rows)]
+    parts = [page.paragraph(f"No published numbers for {', '.join(without)}.", "note")] if without else []
+    if rows:
+        how = page.paragraph("Read the protocols before comparing: budgets, data and settings are the sources' own.", "note")
+        parts = [
+            page.table(header, rows, numbers=("at step", "seeds"), group=True),
+            how,
+            page.fold("Sources and protocols", page.bullets(notes)),
+            *parts,
+        ]
+    return page.section("Published numbers", *parts)
 
 
 def _gap(pair: Paired) -> str:
@@ -285,7 +304,7 @@ def _protocols(results: Results) -> str:
 def _appendix(manifests: Sequence[Manifest]) -> str:
     parts = []
     for manifest in manifests:
-        shown = ("created", "finished", "git_commit", "device", "devices", "precision", "block_rows", "seeds")
+        shown = ("imported", "created", "finished", "git_commit", "device", "devices", "precision", "block_rows", "seeds")
         facts = [[key.replace("_", " "), _value(manifest.get(key))] for key in shown if manifest.get(key) is not None]
         parts += [f"<h3>{page.escape(manifest.data['experiment'])}</h3>", page.paragraph(f"run folder {manifest.folder.name}", "note")]
         parts.append(page.code(manifest.get("command", "the manifest has no command")))

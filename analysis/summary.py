@@ -22,7 +22,7 @@ class Summary:
     seeds: np.ndarray  # [S]
     final_phase: str  # "online", or "offline" for a method that never went online
     final_step: int  # environment steps online, gradient steps offline
-    episodes: tuple[int, ...]  # the numbers of evaluation episodes that occur
+    episodes: tuple[int, ...]  # the numbers of evaluation episodes that occur; 0: not known
     score: np.ndarray  # [S] the task's published metric at the final step
     success: np.ndarray  # [S]
     area: np.ndarray  # [S] mean score over `window`
@@ -152,6 +152,10 @@ def remarks(results: Results, summaries: Sequence[Summary]) -> list[str]:
     for manifest in results.manifests:
         if manifest.get("finished") is None:
             out.append(f"{manifest.folder.name}: the manifest has no end time; the run is not finished, or was stopped.")
+        if manifest.imported:
+            out.append(
+                f"{manifest.folder.name}: imported ({manifest.imported}), not measured here; its seeds share no evaluation episodes."
+            )
     for task in results.tasks:
         out += [f"{task}: {text}" for text in _task_remarks(results, [s for s in summaries if s.task == task])]
     return out
@@ -169,7 +173,7 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     if len({s.seeds.tobytes() for s in summaries}) > 1:
         out.append("the methods have different seeds (" + _listed({s.label: _seeds(s.seeds) for s in summaries}) + "); pairs share fewer.")
     if len({s.episodes for s in summaries}) > 1 or any(len(s.episodes) > 1 for s in summaries):
-        counts = {s.label: " and ".join(map(str, s.episodes)) for s in summaries}
+        counts = {s.label: show_episodes([s]) for s in summaries}
         out.append("the evaluations have different numbers of episodes (" + _listed(counts) + ").")
     absent = [f"{_seeds(s.seeds[~np.isfinite(s.score)])} of {s.label}" for s in summaries if not np.isfinite(s.score).all()]
     if absent:
@@ -184,6 +188,11 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     if (scores < 0).any() or (scores > 1).any():
         out.append(f"scores from {scores.min():.3g} to {scores.max():.3g} leave [0, 1], where thresholds and areas are meant.")
     return out
+
+
+def show_episodes(summaries: Sequence[Summary]) -> str:
+    """The numbers of episodes per evaluation that occur: `20`, `10/50`, `10/?`."""
+    return "/".join(str(count or "?") for count in sorted({count for s in summaries for count in s.episodes}, key=lambda n: n or np.inf))
 
 
 def _seeds(seeds: np.ndarray) -> str:

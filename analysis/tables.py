@@ -2,13 +2,14 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from analysis.load import Method, Results
 from analysis.statistics import Interval, interquartile_mean, mean_interval
-from analysis.summary import THRESHOLD, Paired, Summary, compare, summarise
+from analysis.summary import THRESHOLD, Paired, Summary, compare, show_episodes, summarise
 
 WIDTH = 110
 
@@ -40,8 +41,7 @@ def text_table(results: Results, threshold: float = THRESHOLD) -> str:
 def _final_step(summaries: Sequence[Summary]) -> str:
     steps = sorted({(s.final_phase, s.final_step) for s in summaries})
     where = " or ".join(f"{step:,} {'environment' if phase == 'online' else 'offline gradient'} steps" for phase, step in reversed(steps))
-    episodes = "/".join(map(str, sorted({count for s in summaries for count in s.episodes})))
-    return f"final = at {where}, {episodes} episodes per evaluation"
+    return f"final = at {where}, {show_episodes(summaries)} episodes per evaluation"
 
 
 def _text_columns(summaries: Sequence[Summary], threshold: float) -> tuple[list[str], list[list[str]]]:
@@ -73,6 +73,18 @@ def shorten(label: str, width: int) -> str:
         return label
     tail = (width - 2) // 3
     return f"{label[: width - 2 - tail]}..{label[-tail:]}"
+
+
+def file_names(labels: Sequence[str]) -> dict[str, str]:
+    """File names for tasks or methods, whose names may hold anything; unique."""
+    names: dict[str, str] = {}
+    for label in labels:
+        stem = name = re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-") or "unnamed"
+        number = 2
+        while name.lower() in {used.lower() for used in names.values()}:
+            name, number = f"{stem}-{number}", number + 1
+        names[label] = name
+    return names
 
 
 def table_rows(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> tuple[list[str], list[list[str]]]:

@@ -9,138 +9,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 import tyro
 
 from expo_bench.errors import UserError
-
-Positional = tyro.conf.Positional
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Run an experiment: every task x agent x value of --vary x seed, each agent's rows in one jitted program.
-
-    With a file: `expo-bench sweep experiments/quickstart.py`. Without: `expo-bench sweep --tasks point-umaze --agents expo rlpd`.
-    Options given beside a file override it.
-    """
-
-    file: Positional[Path | None] = None
-    """an experiment file that defines EXPERIMENT"""
-    tasks: tuple[str, ...] | None = None
-    """tasks by name (`expo-bench list`)"""
-    agents: tuple[str, ...] | None = None
-    """agents by name (`expo-bench list`)"""
-    seeds: int | None = None
-    """seeds per agent and cell (default 5)"""
-    first_seed: int | None = None
-    """number of the first seed (default 0)"""
-    vary: tuple[str, ...] = ()
-    """axes, agent.field=value,value: those of traced fields join the seeds in one program, those of static fields make programs of their own"""
-    set: tuple[str, ...] = ()
-    """config fields, field=value for all agents that have the field, or agent.field=value for one (`expo-bench list AGENT` shows them)"""
-    protocol: tuple[str, ...] = ()
-    """protocol fields, field=value (`expo-bench list protocol` shows them)"""
-    online_steps: int | None = None
-    """environment steps of the online phase; short for --protocol online_steps=..."""
-    offline_steps: int | None = None
-    """gradient steps of the offline phase, for the agents that have one"""
-    comparison: Literal["released", "equal"] | None = None
-    """each agent under its authors' protocol (released), or all under EXPO's (equal)"""
-    dataset: str | None = None
-    """offline data: a file (.pickle, .hdf5, .npz), or 'none'; default: the task's own demonstrations"""
-    episodes: int | None = None
-    """use only the first episodes of the data; short for --protocol episodes=..."""
-    engine: Literal["auto", "mjx", "mujoco"] | None = None
-    """physics: MJX inside the program, C MuJoCo through a callback, or what suits the device"""
-    precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
-    """of matrix products"""
-    block_rows: int | None = None
-    """rows per program and device (default: all rows spread evenly over the devices)"""
-    name: str | None = None
-    """name of the experiment"""
-    out: Path | None = None
-    """a new folder for the results (default: the next free one under runs/)"""
-    report: bool = True
-    """write the report at the end"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Draw learning curves with intervals and the table from run folders, as PNG and one self-contained HTML file."""
-
-    runs: Positional[tuple[Path, ...]]
-    """run folders"""
-    out: Path | None = None
-    """the folder of the report (default: the first run folder)"""
-    reference: str = "expo"
-    """the method that the others are compared with"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Print one Markdown table from run folders: a line per method, a column per task, experiment and metric, means with 95 % intervals."""
-
-    runs: Positional[tuple[Path, ...]]
-    """run folders"""
-    metrics: tuple[str, ...] = ("success",)
-    """columns of the results: score, success, episode_return, q_bias, max_gain, max_bias, ... at the last evaluation"""
-
-
-@dataclasses.dataclass(frozen=True)
-class List:
-    """Show tasks and agents with one line each, or one of them with all its fields."""
-
-    name: Positional[str | None] = None
-    """a task, an agent, or 'protocol'"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Inspect:
-    """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
-
-    file: Positional[Path]
-    """.pickle (hand_dapg), .hdf5 (D4RL) or .npz"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Generate:
-    """Make the offline data of a task with its demonstrator."""
-
-    task: Positional[str]
-    """task by name"""
-    out: Path | None = None
-    """the .npz file (default: data/TASK.npz)"""
-    episodes: int | None = None
-    """episodes (default: the task's standard number)"""
-    seed: int = 0
-    """seed of everything random"""
-    policy: Path | None = None
-    """door: a trained policy (.npz) as demonstrator"""
-    noise: float | None = None
-    """noise of the demonstrator's actions (default: the demonstrator's own)"""
-    engine: Literal["mujoco", "mjx"] = "mujoco"
-    """physics engine"""
-
-
-Data = Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Generate, tyro.conf.subcommand("generate")]
-
-
-@dataclasses.dataclass(frozen=True)
-class DataCommand:
-    """Offline data: look at a file, or make one."""
-
-    command: tyro.conf.OmitSubcommandPrefixes[Data]
-
-
-Command = (
-    Annotated[Sweep, tyro.conf.subcommand("sweep")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Table, tyro.conf.subcommand("table")]
-    | Annotated[List, tyro.conf.subcommand("list")]
-    | Annotated[DataCommand, tyro.conf.subcommand("data")]
-)
+from expo_bench.options import Command, DataCommand, Export, Generate, Import, Inspect, List, Report, Sweep, Table
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -215,7 +88,7 @@ def report(args: Report) -> None:
     from analysis.load import load
     from analysis.report import text_table, write_report
 
-    path = write_report(args.runs, args.out, reference=args.reference)
+    path = write_report(args.runs, args.out, reference=args.reference, published=args.published)
     print(text_table(load(args.runs)))
     print(f"report: {path}")
 
@@ -225,6 +98,20 @@ def table(args: Table) -> None:
     from analysis.tables import markdown_table
 
     print(markdown_table(*matrix(args.runs, args.metrics)), end="")
+
+
+def export(args: Export) -> None:
+    from analysis import exporting
+
+    print(exporting.DONE[args.format].format(out=exporting.export(args.runs, args.out, args.format)))
+
+
+def import_curves(args: Import, command: str) -> None:
+    from analysis.importing import import_csv
+
+    for line in import_csv(args.file, args.out, args.source, args.task, args.agent, args.columns, command):
+        print(line)
+    print(f"run folder: {args.out}")
 
 
 def list_all(args: List) -> None:
@@ -325,6 +212,10 @@ def run_command(command: object, line: str) -> None:
             report(command)
         case Table():
             table(command)
+        case Export():
+            export(command)
+        case Import():
+            import_curves(command, line)
         case List():
             list_all(command)
         case Inspect():

@@ -16,7 +16,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "list", "data", "data inspect", "data generate"]
+HELP = ["", "sweep", "report", "export", "import", "list", "data", "data inspect", "data generate"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -45,6 +45,8 @@ def place(tmp_path, monkeypatch):
     broken = dataset()
     broken.obs[3, 1] = np.nan
     npz.write(broken, tmp_path / "nan.npz")
+    (tmp_path / "curves.csv").write_text("step,score,seed\n0,0.25,0\n500,0.5,0\n")
+    (tmp_path / "half.csv").write_text("step,score,seed\n0,0.25,0\n500,")
     (tmp_path / "manifest").mkdir()
     (tmp_path / "manifest" / "manifest.json").write_text(json.dumps({"experiment": "e"}))
     return tmp_path
@@ -115,6 +117,7 @@ def test_list_says_what_there_is(name, expected, capsys):
     assert [text for text in expected if text not in out] == []
 
 
+IMPORT = "--task door --agent sac --source cleanrl --out new"
 SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
 
 
@@ -178,6 +181,16 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("report missing", "missing: no such folder"),
         ("report full", "full: not a run folder"),
         ("report manifest", "manifest: no results yet"),
+        ("export missing --out new", "missing: no such folder"),
+        ("export manifest --out new", "manifest: no results yet"),
+        ("export --out new", "no run folder given"),
+        (f"import missing.csv {IMPORT}", "missing.csv: no such file; expected a CSV file"),
+        (f"import half.csv {IMPORT}", "half.csv: line 3 has 2 fields; expected 3 as in the header"),
+        (f"import empty.npz {IMPORT}", "empty.npz: the file is empty"),
+        (f"import cut.npz {IMPORT}", "cut.npz: not a CSV file"),
+        (f"import curves.csv {IMPORT} --columns score=reward", "no column 'reward' (--columns score=...); it has: step, score, seed"),
+        ("import curves.csv --agent sac --source cleanrl --out new", "has no column 'task'; give its name: --task NAME"),
+        ("import curves.csv --task door --agent sac --source cleanrl --out full", "--out full: already holds something"),
         ("data inspect missing.npz", "missing.npz: no such file"),
         ("data inspect full", "found the suffix"),
         ("data inspect empty.npz", "the file is empty"),
@@ -198,7 +211,7 @@ def test_a_wrong_input_is_one_line_and_exit_code_2_and_writes_nothing(line, mess
     assert message in refused(line, capsys, place)
 
 
-@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "data", "data generate"])
+@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "data", "data generate", "import curves.csv"])
 def test_what_the_options_do_not_allow_is_exit_code_2_too(line, capsys, place):
     before = tree(place)
     with pytest.raises(SystemExit) as exit:
@@ -213,6 +226,25 @@ def test_the_door_without_its_package_is_one_line(capsys, place, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "gymnasium_robotics" else find(name, *rest))
     for line in ("sweep --tasks door --agents expo --engine mujoco --out new", "data generate door --policy maze.npz"):
         assert "pip install 'expo-bench[adroit]'" in refused(line, capsys, place)
+
+
+def test_curves_come_in_and_go_out_again(capsys, place):
+    cli.main(f"import curves.csv {IMPORT}".split())
+    assert capsys.readouterr().out.splitlines() == [
+        "door: sac [imported: cleanrl], 1 seed (0), 2 evaluations up to environment step 500, scores from 0.25 to 0.5",
+        "run folder: new",
+    ]
+    assert json.loads((place / "new" / "manifest.json").read_text())["command"] == f"expo-bench import curves.csv {IMPORT}"
+    cli.main("export new --out out.csv".split())
+    assert capsys.readouterr().out == "written: out.csv\n"
+    assert "door,sac [imported: cleanrl],sac," in (place / "out.csv").read_text()
+    cli.main("report new --published --out shown".split())
+    assert "sac [imported: cleanrl]" in capsys.readouterr().out and "EXPO Fig. 4" in (place / "shown" / "report.html").read_text()
+
+
+def test_an_export_without_its_package_is_one_line(capsys, place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert "pip install 'expo-bench[wandb]'" in refused("export manifest --format wandb --out new", capsys, place)
 
 
 def test_an_out_that_cannot_be_is_refused_before_anything_is_built(capsys, place, monkeypatch):

@@ -1,0 +1,172 @@
+"""What each command of `expo-bench` takes: the fields are its options, their docstrings its help."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Run an experiment: every task x agent x value of --vary x seed, each agent's rows in one jitted program.
+
+    With a file: `expo-bench sweep experiments/quickstart.py`. Without: `expo-bench sweep --tasks point-umaze --agents expo rlpd`.
+    Options given beside a file override it.
+    """
+
+    file: Positional[Path | None] = None
+    """an experiment file that defines EXPERIMENT"""
+    tasks: tuple[str, ...] | None = None
+    """tasks by name (`expo-bench list`)"""
+    agents: tuple[str, ...] | None = None
+    """agents by name (`expo-bench list`)"""
+    seeds: int | None = None
+    """seeds per agent and cell (default 5)"""
+    first_seed: int | None = None
+    """number of the first seed (default 0)"""
+    vary: tuple[str, ...] = ()
+    """axes, agent.field=value,value: those of traced fields join the seeds in one program, those of static fields make programs of their own"""
+    set: tuple[str, ...] = ()
+    """config fields, field=value for all agents that have the field, or agent.field=value for one (`expo-bench list AGENT` shows them)"""
+    protocol: tuple[str, ...] = ()
+    """protocol fields, field=value (`expo-bench list protocol` shows them)"""
+    online_steps: int | None = None
+    """environment steps of the online phase; short for --protocol online_steps=..."""
+    offline_steps: int | None = None
+    """gradient steps of the offline phase, for the agents that have one"""
+    comparison: Literal["released", "equal"] | None = None
+    """each agent under its authors' protocol (released), or all under EXPO's (equal)"""
+    dataset: str | None = None
+    """offline data: a file (.pickle, .hdf5, .npz), or 'none'; default: the task's own demonstrations"""
+    episodes: int | None = None
+    """use only the first episodes of the data; short for --protocol episodes=..."""
+    engine: Literal["auto", "mjx", "mujoco"] | None = None
+    """physics: MJX inside the program, C MuJoCo through a callback, or what suits the device"""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
+    """of matrix products"""
+    block_rows: int | None = None
+    """rows per program and device (default: all rows spread evenly over the devices)"""
+    name: str | None = None
+    """name of the experiment"""
+    out: Path | None = None
+    """a new folder for the results (default: the next free one under runs/)"""
+    report: bool = True
+    """write the report at the end"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw learning curves with intervals and the table from run folders, as PNG and one self-contained HTML file."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    out: Path | None = None
+    """the folder of the report (default: the first run folder)"""
+    reference: str = "expo"
+    """the method that the others are compared with"""
+    published: bool = False
+    """draw and list the published numbers of the same tasks beside the measured ones"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write the results of run folders for other tools. Nothing is sent anywhere."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    out: Path
+    """a new folder; for csv also a new file that ends in .csv"""
+    format: Literal["csv", "wandb", "tensorboard"] = "csv"
+    """one tidy table, offline runs for `wandb sync`, or TensorBoard event files"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """Make a run folder of learning curves from elsewhere, marked as imported in every table and plot.
+
+    The file has columns step, score and seed, or step and one column per seed (0, seed_0), or was written by `expo-bench export`. Scores
+    are the task's own metric (`expo-bench list TASK`), as shares."""
+
+    file: Positional[Path]
+    """the CSV file"""
+    out: Path
+    """a new run folder"""
+    source: str
+    """where the numbers come from, as it stands beside the agent's name: cleanrl"""
+    task: str | None = None
+    """the task's name (unless the file has a column task)"""
+    agent: str | None = None
+    """the agent's name (unless the file has a column agent)"""
+    columns: str = ""
+    """what the columns are called: step=NAME,score=NAME,seed=NAME; seed=3 for the file of one seed; score="* - eval" for a column per seed"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Print one Markdown table from run folders: a line per method, a column per task, experiment and metric, means with 95 % intervals."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    metrics: tuple[str, ...] = ("success",)
+    """columns of the results: score, success, episode_return, q_bias, max_gain, max_bias, ... at the last evaluation"""
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Show tasks and agents with one line each, or one of them with all its fields."""
+
+    name: Positional[str | None] = None
+    """a task, an agent, or 'protocol'"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
+
+    file: Positional[Path]
+    """.pickle (hand_dapg), .hdf5 (D4RL) or .npz"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Generate:
+    """Make the offline data of a task with its demonstrator."""
+
+    task: Positional[str]
+    """task by name"""
+    out: Path | None = None
+    """the .npz file (default: data/TASK.npz)"""
+    episodes: int | None = None
+    """episodes (default: the task's standard number)"""
+    seed: int = 0
+    """seed of everything random"""
+    policy: Path | None = None
+    """door: a trained policy (.npz) as demonstrator"""
+    noise: float | None = None
+    """noise of the demonstrator's actions (default: the demonstrator's own)"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine"""
+
+
+Data = Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Generate, tyro.conf.subcommand("generate")]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataCommand:
+    """Offline data: look at a file, or make one."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[Data]
+
+
+Command = (
+    Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+)
