@@ -13,7 +13,9 @@ AGENTS = {
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
+    "redq": "soft actor-critic with ten critics and 20 updates per step, without offline data (Chen et al. 2021)",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
+    "sac": "soft actor-critic, without offline data (Haarnoja et al. 2018)",
 }
 
 
