@@ -8,12 +8,16 @@ from types import ModuleType
 from expo_bench.errors import unknown
 
 AGENTS = {
+    "awac": "advantage-weighted actor-critic: a Gaussian policy by exp(A / lambda)-weighted likelihood (Nair et al. 2020)",
     "bc": "the base policy alone: a diffusion or flow policy trained by imitation",
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
+    "iql": "implicit Q-learning: expectile critic, a Gaussian policy by advantage-weighted likelihood (Kostrikov et al. 2021)",
+    "redq": "soft actor-critic with ten critics and 20 updates per step, without offline data (Chen et al. 2021)",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
+    "sac": "soft actor-critic, without offline data (Haarnoja et al. 2018)",
 }
 
 

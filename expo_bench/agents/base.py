@@ -51,6 +51,16 @@ class Agent(NamedTuple):
     mc_return: bool = False  # whether batches have to carry the Monte-Carlo return to go
 
 
+def per_batch(step: Callable[[State, Batch, Draws], tuple[State, Metrics]]) -> Callable[[State, Batch, Draws], tuple[State, Metrics]]:
+    """A `learn` that takes one step on each of the U batches, with draws [U, ...]; its metrics are the last step's."""
+
+    def learn(state: State, batches: Batch, draws: Draws) -> tuple[State, Metrics]:
+        state, metrics = jax.lax.scan(lambda carry, inputs: step(carry, *inputs), state, (batches, draws))
+        return state, {name: value[-1] for name, value in metrics.items()}
+
+    return learn
+
+
 def last(batches: Batch) -> Batch:
     """The last of U batches [U, B, ...] -> [B, ...]: the one that RLPD and EXPO train their policies on."""
     return jax.tree.map(lambda x: x[-1], batches)

@@ -16,7 +16,7 @@ import optax
 from flax import linen as nn
 
 from expo_bench import networks
-from expo_bench.agents.base import Agent, Metrics, Spec
+from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
 from expo_bench.parts import critics, flow, optim
@@ -138,16 +138,12 @@ def make(config: Config, spec: Spec) -> Agent:
         noise = (*lead, spec.batch_size, spec.action_size)
         return bulk(lambda tape: Draws(tape.normal(noise), tape.normal(noise), tape.uniform(noise[:-1]), tape.normal(noise)))
 
-    def learn(state: FqlState, batches: Batch, draws: Draws) -> tuple[FqlState, Metrics]:
-        state, metrics = jax.lax.scan(lambda carry, inputs: pretrain(carry, *inputs), state, (batches, draws))
-        return state, {name: value[-1] for name, value in metrics.items()}
-
     return Agent(
         init=init,
         draw_pretrain=draw(),
         pretrain=pretrain,
         draw=draw(spec.updates),
-        learn=learn,
+        learn=per_batch(pretrain),
         draw_act=lambda key, explore: jax.random.normal(key, (spec.action_size,)),
         act=lambda state, obs, draws, *, explore: (jnp.clip(one_step(state.trained.params.one_step, obs, draws), -1, 1), {}),
         value=lambda state, obs, action: jnp.mean(critic.values(state.trained.params.critic, obs, action)),

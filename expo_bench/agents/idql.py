@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from expo_bench import networks
-from expo_bench.agents.base import Agent, Metrics, Spec
+from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, candidates, critics, optim
+from expo_bench.parts import base_policy, candidates, critics, implicit, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -66,7 +65,7 @@ def make(config: Config, spec: Spec) -> Agent:
         time_features=config.time_features,
         dropout=config.base_dropout,
     )
-    value_net = networks.MLP(config.hidden, out=1, norm_input=True)
+    value = implicit.value_function(obs_size=spec.obs_size, widths=config.hidden, norm_input=True)
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="none"
     )
@@ -75,29 +74,14 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def init(key: jax.Array) -> IdqlState:
         base_key, value_key, critic_key = jax.random.split(key, 3)
-        value = optim.start(critic_optimiser, networks.init(value_net, value_key, jnp.zeros(spec.obs_size)))
-        return IdqlState(base_policy.start(base, base_optimiser, base_key), value, critics.start(critic, critic_optimiser, critic_key))
-
-    def q_min(params: critics.Params, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return jnp.min(critic.values(params, obs, action), axis=0)
-
-    def v(params: networks.Params, obs: jax.Array) -> jax.Array:
-        return networks.apply(value_net, params, obs)[..., 0]
-
-    def value_loss(params: networks.Params, state: IdqlState, batch: Batch) -> jax.Array:
-        """IQL eq. 5: V towards an upper expectile of the target critics' minimum at dataset actions."""
-        error = q_min(state.critic.target, batch.obs, batch.action) - v(params, batch.obs)
-        return critics.weighted_mean(critics.expectile_loss(error, config.expectile), batch.td_weight)
+        return IdqlState(
+            base_policy.start(base, base_optimiser, base_key),
+            optim.start(critic_optimiser, value.init(value_key)),
+            critics.start(critic, critic_optimiser, critic_key),
+        )
 
     def critic_update(state: IdqlState, batch: Batch) -> tuple[IdqlState, Metrics]:
-        """One value step, then one critic step towards r + discount V(s') (IQL eq. 6) with the new V."""
-        loss, grads = jax.value_and_grad(value_loss)(state.value.params, state, batch)
-        value = optim.step(critic_optimiser, state.value, grads)
-        target = critics.td_target(batch.reward, batch.terminated, config.discount, v(value.params, batch.next_obs))
-        critic_state, info = critics.td_step(
-            critic, critic_optimiser, state.critic, batch.obs, batch.action, target, config.tau, batch.td_weight
-        )
-        return state._replace(value=value, critic=critic_state), {"value_loss": loss, **info}
+        return implicit.step(value, critic, critic_optimiser, state, batch, config.expectile, config.discount, config.tau)
 
     def pretrain(state: IdqlState, batch: Batch, draws: base_policy.LossDraws) -> tuple[IdqlState, Metrics]:
         """All three losses on one batch."""
@@ -111,12 +95,6 @@ def make(config: Config, spec: Spec) -> Agent:
     def draw(tape: Tape) -> base_policy.LossDraws:
         return jax.tree.map(lambda *x: jnp.stack(x), *[draw_one(tape) for _ in range(spec.updates)])
 
-    def learn(state: IdqlState, batches: Batch, draws: base_policy.LossDraws) -> tuple[IdqlState, Metrics]:
-        """One step of the losses on each of the U batches."""
-        step = pretrain if config.train_base_online else lambda state, batch, _: critic_update(state, batch)
-        state, metrics = jax.lax.scan(lambda carry, inputs: step(carry, *inputs), state, (batches, draws))
-        return state, {name: value[-1] for name, value in metrics.items()}
-
     def act(state: IdqlState, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
         """The best of N base samples under the minimum of the target critics."""
         samples = base.sample(state.imitation.ema, obs, draws)
@@ -128,7 +106,7 @@ def make(config: Config, spec: Spec) -> Agent:
         draw_pretrain=bulk(draw_one),
         pretrain=pretrain,
         draw=bulk(draw),
-        learn=learn,
+        learn=per_batch(pretrain if config.train_base_online else lambda state, batch, _: critic_update(state, batch)),
         draw_act=lambda key, explore: bulk(lambda tape: base.draw_samples(tape, (config.n_samples if explore else config.n_samples_eval,)))(
             key
         ),

@@ -27,6 +27,7 @@ class Config:
     hidden: tuple = static((256, 256, 256), "widths of critics and actor")
     critics: int = static(10, "K: critics")
     critic_subset: int = static(2, "M: critics in a minimum (num-min-Q)")
+    critic_layer_norm: bool = static(True, "LayerNorm in the critics")
     backup_entropy: bool = static(False, "subtract alpha log pi(a'|s') in the backup (off for AntMaze and Adroit in RLPD)")
     discount: float = traced(0.99, "discount")
     critic_lr: float = traced(3e-4, "learning rate of the critics")
@@ -61,7 +62,13 @@ class Draws(NamedTuple):
 
 def make(config: Config, spec: Spec) -> Agent:
     actor = actors.tanh_gaussian(input_size=spec.obs_size, action_size=spec.action_size, widths=config.hidden)
-    critic = critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden)
+    critic = critics.ensemble(
+        obs_size=spec.obs_size,
+        action_size=spec.action_size,
+        members=config.critics,
+        widths=config.hidden,
+        norm="pre" if config.critic_layer_norm else "none",
+    )
     actor_optimiser, alpha_optimiser, critic_optimiser = (optax.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
 
     def init(key: jax.Array) -> RlpdState:
