@@ -13,6 +13,9 @@ AGENTS = {
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
+    "ifql": "implicit Q-learning with a flow policy: expectile critic, best-of-N acting (Park et al. 2025)",
+    "qc": "Q-chunking: best-of-N chunks of a flow policy in acting and in the TD backup (Q. Li et al. 2025)",
+    "qc_fql": "Q-chunking with FQL's one-step policy (Q. Li et al. 2025)",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
 }
 
