@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import Tape
 
 State = Any
 Draws = Any
@@ -49,6 +51,11 @@ class Agent(NamedTuple):
     base_act: Callable[[State, jax.Array, Draws], jax.Array] | None = None
     # ^ (state, obs [O], draws of act) -> an action of the pretrained base policy alone, for a warm-up by it; None: `act` is meant
     mc_return: bool = False  # whether batches have to carry the Monte-Carlo return to go
+
+
+def repeated(draw: Callable[[Tape], Draws], updates: int) -> Callable[[Tape], Draws]:
+    """The draws of a step, for each of U batches: every leaf [U, ...]."""
+    return lambda tape: jax.tree.map(lambda *x: jnp.stack(x), *[draw(tape) for _ in range(updates)])
 
 
 def per_batch(step: Callable[[State, Batch, Draws], tuple[State, Metrics]]) -> Callable[[State, Batch, Draws], tuple[State, Metrics]]:

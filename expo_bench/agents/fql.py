@@ -19,7 +19,7 @@ from expo_bench import networks
 from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import critics, flow, optim
+from expo_bench.parts import base_policy, critics, joint
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
@@ -61,11 +61,6 @@ class Params(NamedTuple):
     one_step: networks.Params
 
 
-class FqlState(NamedTuple):
-    trained: optim.Trained  #        of Params
-    target: critics.Params
-
-
 class Draws(NamedTuple):
     next_noise: jax.Array  #     [B, A] of the one-step policy at s'
     x0: jax.Array  #             [B, A] of the flow loss
@@ -77,30 +72,19 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="post", activation=nn.gelu
     )
-    actor_net = networks.MLP(config.hidden, out=spec.action_size, activation=nn.gelu)
+    policy = base_policy.flow_mlp(obs_size=spec.obs_size, action_size=spec.action_size, steps=config.flow_steps, widths=config.hidden)
+    one_step_net = networks.MLP(config.hidden, out=spec.action_size, activation=nn.gelu)
     optimiser = optax.adam(config.lr)
     aggregate = jnp.mean if config.q_aggregate == "mean" else jnp.min
 
-    def init(key: jax.Array) -> FqlState:
+    def init(key: jax.Array) -> joint.Joint:
         critic_key, flow_key, one_step_key = jax.random.split(key, 3)
-        width = spec.obs_size + spec.action_size
-        params = Params(
-            critic.init(critic_key),
-            networks.init(actor_net, flow_key, jnp.zeros(width + 1)),
-            networks.init(actor_net, one_step_key, jnp.zeros(width)),
-        )
-        return FqlState(optim.start(optimiser, params), params.critic)
-
-    def velocity(params: networks.Params, obs: jax.Array):
-        def run(x: jax.Array, t: jax.Array) -> jax.Array:
-            t = jnp.broadcast_to(t, x.shape[:-1])[..., None]
-            return networks.apply(actor_net, params, jnp.concatenate([obs, x, t], axis=-1))
-
-        return run
+        one_step = networks.init(one_step_net, one_step_key, jnp.zeros(spec.obs_size + spec.action_size))
+        return joint.start(optimiser, Params(critic.init(critic_key), policy.init(flow_key), one_step))
 
     def one_step(params: networks.Params, obs: jax.Array, noise: jax.Array) -> jax.Array:
         """mu(s, z), unclipped."""
-        return networks.apply(actor_net, params, jnp.concatenate([obs, noise], axis=-1))
+        return networks.apply(one_step_net, params, jnp.concatenate([obs, noise], axis=-1))
 
     def critic_loss(params: Params, target: critics.Params, batch: Batch, draws: Draws) -> tuple[jax.Array, Metrics]:
         next_action = jnp.clip(one_step(jax.lax.stop_gradient(params.one_step), batch.next_obs, draws.next_noise), -1, 1)
@@ -111,8 +95,10 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def actor_loss(params: Params, batch: Batch, draws: Draws) -> tuple[jax.Array, Metrics]:
         """Flow imitation + alpha * distillation - Q of the one-step policy."""
-        bc_flow_loss = flow.imitation_loss(velocity(params.flow, batch.obs), batch.action, draws.x0, draws.t, batch.action_weight)
-        flow_action = flow.sample(velocity(jax.lax.stop_gradient(params.flow), batch.obs), draws.distill_noise, config.flow_steps)
+        imitation = base_policy.LossDraws(draws.x0, draws.t, None)
+        bc_flow_loss = policy.loss(params.flow, batch.obs, batch.action, imitation, batch.action_weight)
+        of_flow = base_policy.SampleDraws(draws.distill_noise[..., None, :], None)
+        flow_action = policy.sample(jax.lax.stop_gradient(params.flow), batch.obs, of_flow)[..., 0, :]
         action = one_step(params.one_step, batch.obs, draws.distill_noise)
         distill_loss = jnp.mean((action - flow_action) ** 2)
         q = jnp.mean(critic.values(jax.lax.stop_gradient(params.critic), batch.obs, jnp.clip(action, -1, 1)), axis=0)
@@ -127,11 +113,8 @@ def make(config: Config, spec: Spec) -> Agent:
         of_actor, actor_info = actor_loss(params, batch, draws)
         return of_critic + of_actor, {**critic_info, **actor_info}
 
-    def pretrain(state: FqlState, batch: Batch, draws: Draws) -> tuple[FqlState, Metrics]:
-        """One joint step, then one Polyak step of the target critics."""
-        grads, metrics = jax.grad(total_loss, has_aux=True)(state.trained.params, state.target, batch, draws)
-        trained = optim.step(optimiser, state.trained, grads)
-        return FqlState(trained, optim.polyak(state.target, trained.params.critic, config.tau)), metrics
+    def pretrain(state: joint.Joint, batch: Batch, draws: Draws) -> tuple[joint.Joint, Metrics]:
+        return joint.step(optimiser, lambda params: total_loss(params, state.target, batch, draws), state, config.tau)
 
     def draw(*lead: int) -> Callable[[jax.Array], Draws]:
         """The draws of a batch [B], or of U batches [U, B]."""

@@ -5,7 +5,7 @@ Shape letters: B batch, N samples per state, T denoising steps, O observation, A
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -101,6 +101,36 @@ def make(
         return _in_row_blocks(chains, obs, draws, rows)
 
     return BasePolicy(init, draw_loss, loss, draw_samples, sample)
+
+
+def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[int], rows: int = 2048) -> BasePolicy:
+    """The flow policy of FQL, IFQL and Q-chunking: the velocity is a GELU MLP of [s, x, t]. `steps` and `rows` as in `make`."""
+    net = networks.MLP(tuple(widths), out=action_size, activation=jax.nn.gelu)
+
+    def velocity(params: Params, obs: jax.Array) -> Callable:
+        def run(x: jax.Array, t: jax.Array) -> jax.Array:
+            like_x = lambda v: jnp.broadcast_to(v, (*x.shape[:-1], v.shape[-1]))
+            return networks.apply(net, params, jnp.concatenate([like_x(obs), x, like_x(t[..., None])], axis=-1))
+
+        return run
+
+    def draw_loss(tape: Tape, batch: int) -> LossDraws:
+        return LossDraws(tape.normal((batch, action_size)), tape.uniform((batch,)), None)
+
+    def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws, weight: jax.Array | None = None) -> jax.Array:
+        return flow.imitation_loss(velocity(params, obs), action, draws.noise, draws.t, weight)
+
+    def sample(params: Params, obs: jax.Array, draws: SampleDraws) -> jax.Array:
+        chains = lambda inputs: flow.sample(velocity(params, inputs[0][..., None, :]), inputs[1].x_init, steps)
+        return _in_row_blocks(chains, obs, draws, rows)
+
+    return BasePolicy(
+        init=lambda key: networks.init(net, key, jnp.zeros(obs_size + action_size + 1)),
+        draw_loss=draw_loss,
+        loss=loss,
+        draw_samples=lambda tape, shape: SampleDraws(tape.normal((*shape, action_size)), None),
+        sample=sample,
+    )
 
 
 def _in_row_blocks(chains: Callable, obs: jax.Array, draws: SampleDraws, rows: int) -> jax.Array:

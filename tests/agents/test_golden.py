@@ -520,7 +520,7 @@ def test_11_fql(run: Callable) -> None:
     )
     params, gradient = tree("params"), tree("grad")
     target = file.tree("params/modules_target_critic", FQL, fresh.target)
-    before = fql.FqlState(fresh.trained._replace(params=params), target)
+    before = fresh._replace(trained=fresh.trained._replace(params=params), target=target)
     draws = fql.Draws(file["next_noise"], file["flow_x0"], file["flow_t"][:, 0], file["distill_noise"])
     agent = fql.make(FQL_CONFIG, SPEC)
     after, metrics = run(agent.pretrain)(before, batch_of(file), draws)

@@ -165,7 +165,7 @@ def acts(agent: Agent, state: Any, obs: jax.Array) -> jax.Array:
 def answers(request: pytest.FixtureRequest) -> dict[str, tuple]:
     """By probe: (obs, action, known value, its estimates [SEEDS]) and (obs, right action, its mean distance [SEEDS])."""
     agent = build(request.param, {"n_edits": 4} if request.param == "expo" else {})
-    v = expectile_value if request.param == "idql" else best_value
+    v = expectile_value if request.param in ("idql", "ifql") else best_value
     tables = [probe.table(np.random.default_rng(seed)) for probe in PROBES.values() for seed in range(SEEDS)]
     table = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), jnp.float32), *tables)
     queries = [probe.values(v) for probe in PROBES.values()]
