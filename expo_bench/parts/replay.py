@@ -6,6 +6,7 @@ Shape letters: B batch, U updates, O observation, A action, C action-chunk lengt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -56,6 +57,12 @@ def unpack(rows: jax.Array, obs_size: int, action_size: int) -> Batch:
 def last(rows: jax.Array, obs_size: int, action_size: int) -> jax.Array:
     """[..., W] -> [...] 1 where a step is the last of its episode."""
     return rows[..., obs_size + action_size + 2]
+
+
+def map_reward(rows: jax.Array, obs_size: int, action_size: int, change: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """[..., W] -> [..., W] with changed rewards."""
+    place = obs_size + action_size
+    return rows.at[..., place].set(change(rows[..., place]))
 
 
 def windows(rows: jax.Array, stored: jax.Array, obs_size: int, action_size: int, discount: jax.Array) -> Batch:

@@ -131,12 +131,14 @@ def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
         assert abs(float(metrics["offline"]) - expected) < 0.08
 
 
-def test_rewards_are_shifted_in_the_replay_but_not_in_evaluations():
-    run, config = build(protocol=dataclasses.replace(PROTOCOL, reward_shift=-1.0))
-    hyper = hyper_of(config)
-    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(10), hyper, packed(dataset()))
-    assert np.all(np.isin(np.asarray(replay.unpack(state.buffer[:10], 2, 1).reward), (-1.0, 0.0)))
-    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), hyper)["episode_return"]) >= 0
+def test_rewards_are_scaled_and_shifted_in_the_replay_but_not_in_evaluations():
+    """A walker that always goes right is paid 1 in its 9th or 10th step: 10 - 5 in the replay, -5 before."""
+    protocol = dataclasses.replace(PROTOCOL, reward_scale=10.0, reward_shift=-5.0, updates=1)
+    run = loop.make(Walk(), walker, NoConfig(), protocol, 60)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(20), {}, packed(dataset()))
+    reward = np.asarray(replay.unpack(state.buffer[:20], 2, 1).reward)
+    assert set(reward) == {-5.0, 5.0} and 2 <= np.sum(reward == 5.0) <= 3
+    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), {})["episode_return"]) == 1.0
 
 
 def test_several_environments_per_row_fill_the_buffer_together():
@@ -159,6 +161,13 @@ def constant(action, state_size):
 @dataclasses.dataclass(frozen=True)
 class NoConfig:
     pass
+
+
+def walker(config, spec):
+    """An agent that always goes right and learns nothing, a step at a time."""
+    act = lambda state, obs, draws, explore: (jnp.ones(1), {})
+    learn = lambda state, batches, draws: (state, {})
+    return Agent(lambda key: jnp.zeros(1), None, None, lambda key: (), learn, lambda key, explore: (), act, None)
 
 
 def test_every_agent_meets_the_same_episodes_at_the_same_evaluation_and_others_at_the_next():
@@ -251,8 +260,13 @@ def test_bias_is_the_estimate_less_the_return_that_followed():
 
     run = loop.make(Walk(), make, Discounted(), dataclasses.replace(PROTOCOL, eval_episodes=1), 60)
     metrics = jax.jit(run.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
-    followed = np.mean(0.5 ** np.arange(int(metrics["episode_length"])))
+    steps = int(metrics["episode_length"])
+    followed = np.mean(0.5 ** np.arange(steps))
     np.testing.assert_allclose(metrics["q_bias"], 0.25 - followed, rtol=1e-5)
+    scaled = loop.make(Walk(), make, Discounted(), dataclasses.replace(PROTOCOL, eval_episodes=1, reward_scale=10.0, reward_shift=-5.0), 60)
+    to_go = [np.sum(0.5 ** np.arange(n) * np.where(np.arange(n) == n - 1, 5.0, -5.0)) for n in range(1, steps + 1)]
+    metrics_scaled = jax.jit(scaled.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
+    np.testing.assert_allclose(metrics_scaled["q_bias"], 0.25 - np.mean(to_go), rtol=1e-5)
     assert float(metrics["q_value"]) == 0.25 and float(metrics["two"]) == 2.0
 
 
