@@ -29,6 +29,8 @@ class Batch(NamedTuple):
     mc_return: jax.Array | None = (
         None  #  [...] discounted return to go, -inf where it is not known yet; None: the agent does not ask for it
     )
+    next_action: jax.Array | None = None  #  [..., A] what the data do after the transition; None: online batches
+    next_valid: jax.Array | None = None  #   [..., C] 1 where a step of next_action belongs to the transition's episode
 
     @property
     def td_weight(self) -> jax.Array | None:
@@ -38,7 +40,16 @@ class Batch(NamedTuple):
     @property
     def action_weight(self) -> jax.Array | None:
         """[..., A] what each action dimension weighs in an imitation loss; None: 1."""
-        return None if self.valid is None else jnp.repeat(self.valid, self.action.shape[-1] // self.valid.shape[-1], axis=-1)
+        return None if self.valid is None else self._per_dimension(self.valid)
+
+    @property
+    def next_action_weight(self) -> jax.Array:
+        """[..., A] what each dimension of next_action weighs: 0 after the episode's end."""
+        return self._per_dimension(self.next_valid)
+
+    def _per_dimension(self, valid: jax.Array) -> jax.Array:
+        """[..., C] -> [..., A]."""
+        return jnp.repeat(valid, self.action.shape[-1] // valid.shape[-1], axis=-1)
 
 
 def pack(batch: Batch, last: jax.Array) -> jax.Array:

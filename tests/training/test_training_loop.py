@@ -15,6 +15,7 @@ from expo_bench.config import fields, traced_values
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
 from expo_bench.training import loop, returns
+from expo_bench.training.sampling import Offline, Sampler
 
 PROTOCOL = Protocol(offline_steps=10, online_steps=40, updates=2, batch_size=8, eval_every=20, eval_episodes=4)
 
@@ -249,6 +250,24 @@ def test_chunks_are_executed_open_loop_and_learnt_from_as_windows():
     assert np.all((batch.valid[:, 1:] <= batch.valid[:, :-1]) & (batch.valid[:, :1] == 1))
     assert np.all((batch.mc_return == 0) | (batch.mc_return == -np.inf)) and np.any(batch.mc_return == 0)
     assert float(jax.jit(run.evaluate)(state, jnp.int32(0), {})["episode_length"]) == 7
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_what_follows_a_transition_of_the_data(chunk):
+    """Episodes of 3, 1 and 4 steps; action i is i / 10. Nothing follows an episode's last step."""
+    i, last = np.arange(8.0, dtype=np.float32), np.isin(np.arange(8), (2, 3, 7)).astype(np.float32)
+    obs = np.stack([i, i], axis=1)
+    rows = replay.pack(replay.Batch(obs, i[:, None] / 10, i, 0 * i, obs), last)
+    sampler = Sampler(2, 1, dataclasses.replace(PROTOCOL, batch_size=64, chunk=chunk), 8)
+    batch = sampler.offline(jax.random.key(0), Offline(rows, None), jnp.float32(0.9))
+    assert batch.next_action.shape == batch.next_action_weight.shape == (64, chunk)
+    firsts = np.asarray(batch.obs[:, 0], int)
+    for first, after, weight in zip(firsts, batch.next_action, batch.next_action_weight, strict=True):
+        places = first + chunk + np.arange(chunk)
+        same_episode = [p < 8 and not last[first:p].any() for p in places]
+        np.testing.assert_array_equal(weight, same_episode)
+        np.testing.assert_allclose(np.asarray(after)[same_episode], places[same_episode] / 10, rtol=1e-6)
+    assert set(firsts) == set(range(9 - chunk))
 
 
 def test_bias_is_the_estimate_less_the_return_that_followed():
