@@ -9,10 +9,13 @@ from expo_bench.errors import unknown
 
 AGENTS = {
     "bc": "the base policy alone: a diffusion or flow policy trained by imitation",
+    "cal_ql": "calibrated conservative Q-learning: CQL whose penalty spares values below the data's returns (Nakamoto et al. 2023)",
+    "cql": "conservative Q-learning: soft actor-critic whose critics are pushed down off the data (Kumar et al. 2020)",
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
+    "rebrac": "TD3 with behaviour cloning in actor and critic, both fading online (Tarasov et al. 2023)",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
 }
 
