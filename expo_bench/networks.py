@@ -47,6 +47,7 @@ class TanhGaussian(nn.Module):
 
     action_size: int
     widths: Sequence[int]
+    log_std_offset: float = 0.0  # added to log_std before it is clipped (Cal-QL: -1)
 
     @nn.compact
     def __call__(self, x: jax.Array, masks: Sequence[jax.Array] | None = None) -> tuple[jax.Array, jax.Array]:
@@ -54,7 +55,7 @@ class TanhGaussian(nn.Module):
         x = MLP(self.widths, name="trunk")(x, masks)
         mean = nn.Dense(self.action_size, name="mean")(x)
         log_std = nn.Dense(self.action_size, name="log_std")(x)
-        return mean, jnp.clip(log_std, -20.0, 2.0)
+        return mean, jnp.clip(log_std + self.log_std_offset, -20.0, 2.0)
 
 
 class ResidualBlock(nn.Module):

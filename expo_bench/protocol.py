@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from expo_bench.config import static
 from expo_bench.errors import UserError
@@ -25,6 +26,7 @@ class Protocol:
     episodes: int = static(0, "use only the first episodes of the offline data (0: all)", least=0)
     chunk: int = static(1, "C: action-chunk length; an algorithm proposes, values and imitates C actions at once, executed open loop")
     num_envs: int = static(1, "environments stepped together by each row of the sweep")
+    reward_scale: float = static(1.0, "factor of every reward that is learnt from, before reward_shift (Cal-QL: 10)")
     reward_shift: float = static(0.0, "added to every reward that is learnt from (AntMaze: -1)")
     eval_every: int = static(5_000, "environment steps between evaluations")
     eval_episodes: int = static(100, "E: episodes per evaluation")
@@ -34,6 +36,10 @@ class Protocol:
     def offline_rows(self) -> int:
         """Offline rows of a mixed batch."""
         return round(self.offline_fraction * self.batch_size)
+
+    def learnt_reward(self, reward: Any) -> Any:
+        """The reward that is learnt from: the task's own, scaled and shifted; any shape."""
+        return reward * self.reward_scale + self.reward_shift
 
 
 def validate(protocol: Protocol, where: str, *, has_dataset: bool) -> None:
@@ -51,6 +57,7 @@ def validate(protocol: Protocol, where: str, *, has_dataset: bool) -> None:
     need(protocol.warmup in ("uniform", "policy"), f"warmup must be 'uniform' or 'policy', got {protocol.warmup!r}")
     need(protocol.chunk >= 1, f"chunk must be at least 1, got {protocol.chunk}")
     need(protocol.episodes >= 0, f"episodes must not be negative, got {protocol.episodes}")
+    need(protocol.reward_scale > 0, f"reward_scale must be above 0, got {protocol.reward_scale}")
     need(0.0 <= protocol.offline_fraction <= 1.0, f"offline_fraction must lie in [0, 1], got {protocol.offline_fraction}")
     need(
         protocol.warmup_steps <= protocol.online_steps,

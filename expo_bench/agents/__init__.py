@@ -10,6 +10,8 @@ from expo_bench.errors import unknown
 AGENTS = {
     "awac": "advantage-weighted actor-critic: a Gaussian policy by exp(A / lambda)-weighted likelihood (Nair et al. 2020)",
     "bc": "the base policy alone: a diffusion or flow policy trained by imitation",
+    "cal_ql": "calibrated conservative Q-learning: CQL whose penalty spares values below the data's returns (Nakamoto et al. 2023)",
+    "cql": "conservative Q-learning: soft actor-critic whose critics are pushed down off the data (Kumar et al. 2020)",
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
@@ -18,6 +20,7 @@ AGENTS = {
     "iql": "implicit Q-learning: expectile critic, a Gaussian policy by advantage-weighted likelihood (Kostrikov et al. 2021)",
     "qc": "Q-chunking: best-of-N chunks of a flow policy in acting and in the TD backup (Q. Li et al. 2025)",
     "qc_fql": "Q-chunking with FQL's one-step policy (Q. Li et al. 2025)",
+    "rebrac": "TD3 with behaviour cloning in actor and critic, both fading online (Tarasov et al. 2023)",
     "redq": "soft actor-critic with ten critics and 20 updates per step, without offline data (Chen et al. 2021)",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
     "sac": "soft actor-critic, without offline data (Haarnoja et al. 2018)",

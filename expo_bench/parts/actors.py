@@ -30,8 +30,8 @@ class Actor(NamedTuple):
     draw: Callable[..., GaussianDraws]  # (tape, shape [...], training=False); dropout only in training
 
 
-def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0) -> Actor:
-    net = networks.TanhGaussian(action_size, tuple(widths))
+def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0, log_std_offset: float = 0.0) -> Actor:
+    net = networks.TanhGaussian(action_size, tuple(widths), log_std_offset)
 
     def sample(params: Params, inputs: jax.Array, draws: GaussianDraws) -> tuple[jax.Array, jax.Array]:
         mean, log_std = networks.apply(net, params, inputs, draws.masks)

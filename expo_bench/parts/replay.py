@@ -6,6 +6,7 @@ Shape letters: B batch, U updates, O observation, A action, C action-chunk lengt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,8 @@ class Batch(NamedTuple):
     mc_return: jax.Array | None = (
         None  #  [...] discounted return to go, -inf where it is not known yet; None: the agent does not ask for it
     )
+    next_action: jax.Array | None = None  #  [..., A] what the data do after the transition; None: online batches
+    next_valid: jax.Array | None = None  #   [..., C] 1 where a step of next_action belongs to the transition's episode
 
     @property
     def td_weight(self) -> jax.Array | None:
@@ -37,7 +40,16 @@ class Batch(NamedTuple):
     @property
     def action_weight(self) -> jax.Array | None:
         """[..., A] what each action dimension weighs in an imitation loss; None: 1."""
-        return None if self.valid is None else jnp.repeat(self.valid, self.action.shape[-1] // self.valid.shape[-1], axis=-1)
+        return None if self.valid is None else self._per_dimension(self.valid)
+
+    @property
+    def next_action_weight(self) -> jax.Array:
+        """[..., A] what each dimension of next_action weighs: 0 after the episode's end."""
+        return self._per_dimension(self.next_valid)
+
+    def _per_dimension(self, valid: jax.Array) -> jax.Array:
+        """[..., C] -> [..., A]."""
+        return jnp.repeat(valid, self.action.shape[-1] // valid.shape[-1], axis=-1)
 
 
 def pack(batch: Batch, last: jax.Array) -> jax.Array:
@@ -56,6 +68,12 @@ def unpack(rows: jax.Array, obs_size: int, action_size: int) -> Batch:
 def last(rows: jax.Array, obs_size: int, action_size: int) -> jax.Array:
     """[..., W] -> [...] 1 where a step is the last of its episode."""
     return rows[..., obs_size + action_size + 2]
+
+
+def map_reward(rows: jax.Array, obs_size: int, action_size: int, change: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """[..., W] -> [..., W] with changed rewards."""
+    place = obs_size + action_size
+    return rows.at[..., place].set(change(rows[..., place]))
 
 
 def windows(rows: jax.Array, stored: jax.Array, obs_size: int, action_size: int, discount: jax.Array) -> Batch:

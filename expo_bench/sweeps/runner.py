@@ -43,14 +43,21 @@ class Timings:
 @dataclasses.dataclass
 class Task:
     env: Any
-    dataset: jax.Array  # [n, W] packed; n = 0 without data
+    dataset: jax.Array  # [n, W] packed, with the task's own rewards; n = 0 without data
     source: str
     episode_ends: tuple[int, ...] = ()  # last row of each episode
+    views: dict[tuple, jax.Array] = dataclasses.field(default_factory=dict)  # what programs see of it, shared by those that see the same
 
     def offline_data(self, program: grid.Program) -> jax.Array:
-        """What a program sees of the data: all of it, or the first episodes."""
-        n = program.protocol.episodes
-        return self.dataset[: self.episode_ends[n - 1] + 1] if n else self.dataset
+        """What a program sees of the data: all of it, or the first episodes, with the rewards that it learns from."""
+        protocol = program.protocol
+        view = (protocol.episodes, protocol.reward_scale, protocol.reward_shift)
+        if view not in self.views:
+            rows = self.dataset[: self.episode_ends[protocol.episodes - 1] + 1] if protocol.episodes else self.dataset
+            own = (protocol.reward_scale, protocol.reward_shift) == (1.0, 0.0)
+            sizes = self.env.obs_size, self.env.action_size
+            self.views[view] = rows if own else replay.map_reward(rows, *sizes, protocol.learnt_reward)
+        return self.views[view]
 
 
 def plan(experiment: Experiment) -> list[grid.Program]:
@@ -77,13 +84,7 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
     for warning in warnings:
         say(f"warning: {warning}")
     say(f"{name}: {data.size:,} offline transitions in {len(data.episode_ends)} episodes from {source}")
-    shift = {p.protocol.reward_shift for p in programs if p.task == name}
-    if len(shift) > 1:
-        raise UserError(
-            f"{name}: agents with different reward_shift ({sorted(shift)}) cannot share one dataset; set protocol reward_shift for all"
-        )
-    reward = data.reward + shift.pop()
-    packed = replay.pack(replay.Batch(data.obs, data.action, reward, data.terminated, data.next_obs), data.terminated | data.truncated)
+    packed = replay.pack(replay.Batch(data.obs, data.action, data.reward, data.terminated, data.next_obs), data.terminated | data.truncated)
     for program in programs:
         if program.task == name and program.protocol.episodes > len(data.episode_ends):
             raise UserError(
@@ -291,7 +292,7 @@ def _announce(
         )
         one = jax.eval_shape(run_of.init, *jax.tree.map(lambda x: x[0], stack(program.rows[:1], 1)))
         largest = max(largest, state_bytes(one) * wave_rows(program, block, devices))
-    data = sum(state_bytes(t.dataset) for t in tasks.values())
+    data = state_bytes({id(rows): rows for t in tasks.values() for rows in (t.dataset, *t.views.values())})
     kinds = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
     progress.say(
         f"{len(programs)} programs, {rows} runs, {steps:,} environment steps on {kinds}; "

@@ -122,7 +122,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
     def interact(state: RunState, env_step: jax.Array, actions: jax.Array, key: jax.Array, discount: jax.Array) -> tuple[RunState, Step]:
         """Step every environment with its action [num_envs, A] and store the true transitions."""
         envs, steps = jax.vmap(lambda s, a, k: autoreset(env, s, a, k))(state.envs, actions, jax.random.split(key, protocol.num_envs))
-        reward = steps.reward + protocol.reward_shift
+        reward = protocol.learnt_reward(steps.reward)
         last = steps.terminated | steps.truncated
         rows = replay.pack(replay.Batch(steps.obs, steps.action, reward, steps.terminated, steps.next_obs), last)
         # Nothing learns from a blow-up: the newest true transition is stored a second time in its place.
@@ -254,7 +254,7 @@ def _returns_seen(seen: Seen, protocol: Protocol, discount: jax.Array) -> jax.Ar
     """The discounted return, in rewards as they are learnt from, that followed each decision: [decisions, E]."""
     running, reward, terminated = (x.reshape(-1, x.shape[-1]) for x in (seen.running, seen.reward, seen.terminated))
     last = running * (1.0 - jnp.concatenate([running[1:], jnp.zeros_like(running[:1])]))
-    to_go = returns.to_go(reward + protocol.reward_shift * running, terminated, last, discount)
+    to_go = returns.to_go(running * protocol.learnt_reward(reward), terminated, last, discount)
     return to_go[:: protocol.chunk]
 
 

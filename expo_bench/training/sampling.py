@@ -32,8 +32,12 @@ class Sampler(NamedTuple):
     size: int
 
     def offline(self, key: jax.Array, data: Offline, discount: jax.Array) -> Batch:
-        """[B] offline transitions."""
-        return self._offline(jax.random.uniform(key, (self.protocol.batch_size,)), data, discount)
+        """[B] offline transitions, with what follows each in its episode."""
+        u = jax.random.uniform(key, (self.protocol.batch_size,))
+        chunk = self.protocol.chunk
+        both = self._windows(data.rows, self._index(u), 1, self.size, discount, 2 * chunk)  # each window and the one that follows it
+        next_action = both.action[..., chunk * self.action_size :]
+        return self._offline(u, data, discount)._replace(next_action=next_action, next_valid=both.valid[..., chunk:])
 
     def mixed(
         self,
@@ -65,13 +69,16 @@ class Sampler(NamedTuple):
 
     def _offline(self, u: jax.Array, data: Offline, discount: jax.Array) -> Batch:
         """Offline transitions at the uniform numbers u [...]; those outside [0, 1) are clipped."""
-        chunk = self.protocol.chunk
-        index = replay.index(jnp.clip(u, 0.0, 1.0), max(1, self.size - chunk + 1))
-        if chunk == 1:
+        index = self._index(u)
+        if self.protocol.chunk == 1:
             batch = replay.unpack(data.rows[index], self.obs_size, self.action_size)
         else:
-            batch = self._windows(data.rows, index, 1, self.size, discount)
+            batch = self._windows(data.rows, index, 1, self.size, discount, self.protocol.chunk)
         return batch if data.mc_return is None else batch._replace(mc_return=data.mc_return[index])
+
+    def _index(self, u: jax.Array) -> jax.Array:
+        """The offline transitions at the uniform numbers u [...]."""
+        return replay.index(jnp.clip(u, 0.0, 1.0), max(1, self.size - self.protocol.chunk + 1))
 
     def _online(
         self, u: jax.Array, buffer: jax.Array, to_go: returns.Returns | None, stored: jax.Array, horizon: int, discount: jax.Array
@@ -82,11 +89,11 @@ class Sampler(NamedTuple):
         if chunk == 1:
             batch = replay.unpack(buffer[index], self.obs_size, self.action_size)
         else:
-            batch = self._windows(buffer, index, n, stored, discount)
+            batch = self._windows(buffer, index, n, stored, discount, chunk)
         return batch if to_go is None else batch._replace(mc_return=returns.stored_value(to_go, horizon, n, index))
 
-    def _windows(self, rows: jax.Array, first: jax.Array, stride: int, stored: jax.Array | int, discount: jax.Array) -> Batch:
-        """The windows that begin at `first` [...]; the steps of one environment are `stride` rows apart."""
-        places = first[..., None] + jnp.arange(self.protocol.chunk) * stride
+    def _windows(self, rows: jax.Array, first: jax.Array, stride: int, stored: jax.Array | int, discount: jax.Array, length: int) -> Batch:
+        """The windows of `length` steps that begin at `first` [...]; the steps of one environment are `stride` rows apart."""
+        places = first[..., None] + jnp.arange(length) * stride
         exist = places < stored
         return replay.windows(rows[jnp.minimum(places, len(rows) - 1)], exist, self.obs_size, self.action_size, discount)

@@ -6,6 +6,7 @@ of our own init, so that a forgotten, an additional or a misplaced leaf fails be
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,14 @@ FQL = [  # every net of FQL has four hidden layers
     (r"(?:mlp|value_net)/Dense_(\d)/(.*)", r"dense_\1/\2"),
     (r"value_net/LayerNorm_(\d)/(.*)", r"norm_\1/\2"),
 ]
+CAL_QL = [  # each of its critics is a tree of its own
+    (r"FullyConnectedNetwork_0/Dense_2/(.*)", r"out/\1"),
+    (r"FullyConnectedNetwork_0/Dense_(\d)/(.*)", r"dense_\1/\2"),
+]
+CAL_QL_POLICY = [  # after `with_heads`
+    (r"base_network/Dense_(\d)/(.*)", r"trunk/dense_\1/\2"),
+    (r"((?:mean|log_std)/.*)", r"\1"),
+]
 
 
 class Golden:
@@ -73,6 +82,18 @@ class Golden:
         chex.assert_trees_all_equal_structs(tree, like)
         chex.assert_trees_all_equal_shapes_and_dtypes(tree, like)
         return tree
+
+
+def with_heads(file: Golden, prefix: str) -> Golden:
+    """Cal-QL's policy with two heads instead of one of twice the width, and its learnt scale and offset of log_std (ours: 1 and -1) inside."""
+    arrays = {name: value for name, value in file.arrays.items() if re.match(f"{prefix}/base_network/Dense_[01]/", name)}
+    scale, offset = (file[f"{prefix}/log_std_{name}_module/value"] for name in ("multiplier", "offset"))
+    for leaf, shift in (("kernel", 0), ("bias", offset + 1)):
+        mean, log_std = np.split(file[f"{prefix}/base_network/Dense_2/{leaf}"], 2, axis=-1)
+        arrays |= {f"{prefix}/mean/{leaf}": mean, f"{prefix}/log_std/{leaf}": scale * log_std + shift}
+    heads = copy.copy(file)
+    heads.arrays = arrays
+    return heads
 
 
 def _our_path(official: str, rules: list[tuple[str, str]]) -> str:

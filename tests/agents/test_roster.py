@@ -49,6 +49,9 @@ class Entry(NamedTuple):
 ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "expo": Entry("expo", {"n_edits": 2}),
     "idql_online": Entry("idql_online", inert=frozenset(EDITS)),  # is EXPO with n_edits = 0
+    "cal_ql": Entry("cal_ql", {"lagrange": True}),
+    "cql": Entry("cql", inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
+    "rebrac": Entry("rebrac", {"target_noise": 0.5}, frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
     "bc flow": Entry("bc", {"base": "flow"}),
     "expo flow": Entry("expo", {"n_edits": 3, "base": "flow"}),
     "expo random": Entry("expo", {"n_edits": 2, "select_act": "random", "select_backup": "random", "reachable_target_entropy": True}),
@@ -82,7 +85,9 @@ def life(agent: Agent, state: Any, key: jax.Array, *, whole: bool) -> tuple[Any,
     rows = jax.random.normal(data_key, (SPEC.updates, SPEC.batch_size, 9))
     terminated = (rows[..., 5] > 1).astype(jnp.float32)
     batches = Batch(rows[..., :3], jnp.tanh(rows[..., 3:5]), rows[..., 5], terminated, rows[..., 6:])
+    batches = batches._replace(mc_return=jnp.where(rows[..., 0] > 0, rows[..., 5], -jnp.inf))  # not known yet for some
     batch, out = jax.tree.map(lambda x: x[0], batches), {}
+    batch = batch._replace(next_action=jnp.tanh(rows[1, :, 3:5]), next_valid=1.0 - batch.terminated[:, None])
     if agent.pretrain is not None and (whole or agent.learn is None):
         state, out["pretrain"] = agent.pretrain(state, batch, agent.draw_pretrain(pretrain_key))
         out["pretrained"] = state

@@ -102,6 +102,7 @@ def test_what_may_be_zero_or_negative():
         ({"config": {"tau": "-inf"}}, "tau: expected a finite number, got '-inf'"),
         ({"config": {"tau": -0.1}}, "tau must be at least 0, got -0.1"),
         ({"protocol": {"reward_shift": "nan"}}, "reward_shift: expected a finite number, got 'nan'"),
+        ({"protocol": {"reward_scale": 0}}, "reward_scale must be above 0, got 0.0"),
         ({"name": "a/b"}, "the name must be that of a folder"),
         ({"first_seed": 2**31}, "seeds must stay below 2**31"),
         ({"config": {"hiden": (8,)}}, "'hiden'; did you mean 'hidden'"),

@@ -90,6 +90,19 @@ def test_the_report_reads_it(tiny):
     assert "random selection" in page and "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_each_method_sees_the_data_with_its_own_rewards(toy):
+    """Methods of different reward_scale and reward_shift run side by side; those of the same share one array."""
+    other = Method("rlpd", "scaled", protocol={"reward_scale": 10, "reward_shift": -5})
+    programs = runner.plan(dataclasses.replace(TINY, methods=["rlpd", other, "expo"]))
+    task = runner.prepare_task("point-umaze", TINY, programs, lambda line: None)
+    rlpd, scaled, expo = (task.offline_data(p) for p in programs)
+    assert rlpd is expo is task.dataset and task.offline_data(programs[1]) is scaled
+    reward = lambda rows: np.asarray(runner.replay.unpack(rows, 2, 1).reward)
+    assert set(reward(rlpd)) == {0.0, 1.0}
+    np.testing.assert_array_equal(reward(scaled), 10 * reward(rlpd) - 5)
+    np.testing.assert_array_equal(np.delete(scaled, 3, axis=1), np.delete(rlpd, 3, axis=1))
+
+
 def strip(frame):
     return frame.drop(columns="wall_s")
 

@@ -15,6 +15,7 @@ from expo_bench.config import fields, traced_values
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
 from expo_bench.training import loop, returns
+from expo_bench.training.sampling import Offline, Sampler
 
 PROTOCOL = Protocol(offline_steps=10, online_steps=40, updates=2, batch_size=8, eval_every=20, eval_episodes=4)
 
@@ -131,12 +132,14 @@ def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
         assert abs(float(metrics["offline"]) - expected) < 0.08
 
 
-def test_rewards_are_shifted_in_the_replay_but_not_in_evaluations():
-    run, config = build(protocol=dataclasses.replace(PROTOCOL, reward_shift=-1.0))
-    hyper = hyper_of(config)
-    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), hyper), clock(), jnp.int32(10), hyper, packed(dataset()))
-    assert np.all(np.isin(np.asarray(replay.unpack(state.buffer[:10], 2, 1).reward), (-1.0, 0.0)))
-    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), hyper)["episode_return"]) >= 0
+def test_rewards_are_scaled_and_shifted_in_the_replay_but_not_in_evaluations():
+    """A walker that always goes right is paid 1 in its 9th or 10th step: 10 - 5 in the replay, -5 before."""
+    protocol = dataclasses.replace(PROTOCOL, reward_scale=10.0, reward_shift=-5.0, updates=1)
+    run = loop.make(Walk(), walker, NoConfig(), protocol, 60)
+    state, _ = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(20), {}, packed(dataset()))
+    reward = np.asarray(replay.unpack(state.buffer[:20], 2, 1).reward)
+    assert set(reward) == {-5.0, 5.0} and 2 <= np.sum(reward == 5.0) <= 3
+    assert float(jax.jit(run.evaluate)(state, jnp.int32(0), {})["episode_return"]) == 1.0
 
 
 def test_several_environments_per_row_fill_the_buffer_together():
@@ -159,6 +162,13 @@ def constant(action, state_size):
 @dataclasses.dataclass(frozen=True)
 class NoConfig:
     pass
+
+
+def walker(config, spec):
+    """An agent that always goes right and learns nothing, a step at a time."""
+    act = lambda state, obs, draws, explore: (jnp.ones(1), {})
+    learn = lambda state, batches, draws: (state, {})
+    return Agent(lambda key: jnp.zeros(1), None, None, lambda key: (), learn, lambda key, explore: (), act, None)
 
 
 def test_every_agent_meets_the_same_episodes_at_the_same_evaluation_and_others_at_the_next():
@@ -242,6 +252,24 @@ def test_chunks_are_executed_open_loop_and_learnt_from_as_windows():
     assert float(jax.jit(run.evaluate)(state, jnp.int32(0), {})["episode_length"]) == 7
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_what_follows_a_transition_of_the_data(chunk):
+    """Episodes of 3, 1 and 4 steps; action i is i / 10. Nothing follows an episode's last step."""
+    i, last = np.arange(8.0, dtype=np.float32), np.isin(np.arange(8), (2, 3, 7)).astype(np.float32)
+    obs = np.stack([i, i], axis=1)
+    rows = replay.pack(replay.Batch(obs, i[:, None] / 10, i, 0 * i, obs), last)
+    sampler = Sampler(2, 1, dataclasses.replace(PROTOCOL, batch_size=64, chunk=chunk), 8)
+    batch = sampler.offline(jax.random.key(0), Offline(rows, None), jnp.float32(0.9))
+    assert batch.next_action.shape == batch.next_action_weight.shape == (64, chunk)
+    firsts = np.asarray(batch.obs[:, 0], int)
+    for first, after, weight in zip(firsts, batch.next_action, batch.next_action_weight, strict=True):
+        places = first + chunk + np.arange(chunk)
+        same_episode = [p < 8 and not last[first:p].any() for p in places]
+        np.testing.assert_array_equal(weight, same_episode)
+        np.testing.assert_allclose(np.asarray(after)[same_episode], places[same_episode] / 10, rtol=1e-6)
+    assert set(firsts) == set(range(9 - chunk))
+
+
 def test_bias_is_the_estimate_less_the_return_that_followed():
     """Right steps reach x >= 1 in 9 or 10 steps for a reward of 1; an agent that estimates 0.25 everywhere."""
 
@@ -251,8 +279,13 @@ def test_bias_is_the_estimate_less_the_return_that_followed():
 
     run = loop.make(Walk(), make, Discounted(), dataclasses.replace(PROTOCOL, eval_episodes=1), 60)
     metrics = jax.jit(run.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
-    followed = np.mean(0.5 ** np.arange(int(metrics["episode_length"])))
+    steps = int(metrics["episode_length"])
+    followed = np.mean(0.5 ** np.arange(steps))
     np.testing.assert_allclose(metrics["q_bias"], 0.25 - followed, rtol=1e-5)
+    scaled = loop.make(Walk(), make, Discounted(), dataclasses.replace(PROTOCOL, eval_episodes=1, reward_scale=10.0, reward_shift=-5.0), 60)
+    to_go = [np.sum(0.5 ** np.arange(n) * np.where(np.arange(n) == n - 1, 5.0, -5.0)) for n in range(1, steps + 1)]
+    metrics_scaled = jax.jit(scaled.evaluate)(run.init(jnp.int32(0), {}), jnp.int32(0), {})
+    np.testing.assert_allclose(metrics_scaled["q_bias"], 0.25 - np.mean(to_go), rtol=1e-5)
     assert float(metrics["q_value"]) == 0.25 and float(metrics["two"]) == 2.0
 
 
