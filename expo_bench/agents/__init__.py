@@ -9,6 +9,7 @@ from expo_bench.errors import unknown
 
 AGENTS = {
     "bc": "the base policy alone: a diffusion or flow policy trained by imitation",
+    "dsrl": "diffusion steering: soft actor-critic in the noise of a frozen flow or diffusion policy, DSRL-NA (Wagenmaker et al. 2025)",
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",

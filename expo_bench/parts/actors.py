@@ -1,4 +1,5 @@
-"""The entropy-regularised actor on a = f(s, u), u a tanh-Gaussian (SAC, Haarnoja et al. 2018): RLPD's f = u, EXPO's f = a + beta u."""
+"""The entropy-regularised actor on a = f(s, u), u a tanh-Gaussian (SAC, Haarnoja et al. 2018): RLPD's f = u, EXPO's f = a + beta u,
+DSRL's f = b u, a noise."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from expo_bench import distributions, networks
 from expo_bench.parts import optim
@@ -30,8 +32,11 @@ class Actor(NamedTuple):
     draw: Callable[..., GaussianDraws]  # (tape, shape [...], training=False); dropout only in training
 
 
-def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0) -> Actor:
-    net = networks.TanhGaussian(action_size, tuple(widths))
+def tanh_gaussian(
+    *, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0, norm: str = "none", activation: Callable = nn.relu
+) -> Actor:
+    """Dense-ReLU layers (RLPD, EXPO); `norm` and `activation` as of `networks.MLP`."""
+    net = networks.TanhGaussian(action_size, tuple(widths), activation, norm)
 
     def sample(params: Params, inputs: jax.Array, draws: GaussianDraws) -> tuple[jax.Array, jax.Array]:
         mean, log_std = networks.apply(net, params, inputs, draws.masks)
