@@ -47,12 +47,14 @@ class TanhGaussian(nn.Module):
 
     action_size: int
     widths: Sequence[int]
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    norm: str = "none"
     log_std_offset: float = 0.0  # added to log_std before it is clipped (Cal-QL: -1)
 
     @nn.compact
     def __call__(self, x: jax.Array, masks: Sequence[jax.Array] | None = None) -> tuple[jax.Array, jax.Array]:
         """x [..., I] -> mean [..., A], log_std [..., A]."""
-        x = MLP(self.widths, name="trunk")(x, masks)
+        x = MLP(self.widths, activation=self.activation, norm=self.norm, name="trunk")(x, masks)
         mean = nn.Dense(self.action_size, name="mean")(x)
         log_std = nn.Dense(self.action_size, name="log_std")(x)
         return mean, jnp.clip(log_std + self.log_std_offset, -20.0, 2.0)

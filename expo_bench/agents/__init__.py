@@ -12,6 +12,7 @@ AGENTS = {
     "bc": "the base policy alone: a diffusion or flow policy trained by imitation",
     "cal_ql": "calibrated conservative Q-learning: CQL whose penalty spares values below the data's returns (Nakamoto et al. 2023)",
     "cql": "conservative Q-learning: soft actor-critic whose critics are pushed down off the data (Kumar et al. 2020)",
+    "dsrl": "diffusion steering: soft actor-critic in the noise of a frozen flow or diffusion policy, DSRL-NA (Wagenmaker et al. 2025)",
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",

@@ -39,15 +39,11 @@ class Agent(NamedTuple):
     draw_pretrain: Callable[[jax.Array], Draws] | None
     pretrain: Callable[[State, Batch, Draws], tuple[State, Metrics]] | None  # one gradient step of the offline phase on [B]; None: has none
     draw: Callable[[jax.Array], Draws] | None
-    learn: (
-        Callable[[State, Batch, Draws], tuple[State, Metrics]] | None
-    )  #    all learning of one environment step on [U, B]; None: frozen online
+    learn: Callable[[State, Batch, Draws], tuple[State, Metrics]] | None  # all learning of one environment step on [U, B]; None: frozen
     draw_act: Callable[..., Draws]  #  (key, explore)
     act: Callable[..., tuple[jax.Array, Metrics]]
     # ^ (state, obs [O], draws, *, explore) -> action [A], nominally in [-1, 1], and scalars that evaluations (explore=False) average
-    value: (
-        Callable[[State, jax.Array, jax.Array], jax.Array] | None
-    )  # (state, obs [O], action [A]) -> the critics' mean estimate; None: no critic
+    value: Callable[[State, jax.Array, jax.Array], jax.Array] | None  # (state, obs [O], action [A]) -> the critics' mean; None: no critic
     base_act: Callable[[State, jax.Array, Draws], jax.Array] | None = None
     # ^ (state, obs [O], draws of act) -> an action of the pretrained base policy alone, for a warm-up by it; None: `act` is meant
     mc_return: bool = False  # whether batches have to carry the Monte-Carlo return to go

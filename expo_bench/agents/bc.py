@@ -41,7 +41,8 @@ def validate(config: Config, where: str) -> None:
         raise UserError(f"{where}: base must be 'diffusion' or 'flow', got {config.base!r}")
 
 
-def make(config: Config, spec: Spec) -> Agent:
+def base_of(config: Config, spec: Spec) -> tuple[base_policy.BasePolicy, optax.GradientTransformation]:
+    """The base policy and its optimiser, which agents that steer a base policy have in common with this one."""
     policy = base_policy.make(
         config.base,
         obs_size=spec.obs_size,
@@ -51,7 +52,11 @@ def make(config: Config, spec: Spec) -> Agent:
         blocks=config.base_blocks,
         time_features=config.time_features,
     )
-    optimiser = optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
+    return policy, optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
+
+
+def make(config: Config, spec: Spec) -> Agent:
+    policy, optimiser = base_of(config, spec)
 
     def pretrain(state: base_policy.Imitation, batch: Batch, draws: base_policy.LossDraws) -> tuple[base_policy.Imitation, Metrics]:
         state, loss = base_policy.imitate(policy, optimiser, state, batch, draws, config.ema_tau)

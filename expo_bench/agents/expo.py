@@ -29,7 +29,7 @@ import optax
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, candidates, critics
+from expo_bench.parts import actors, base_policy, candidates, critics, edits
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -151,8 +151,12 @@ def make(config: Config, spec: Spec) -> Agent:
         time_features=config.time_features,
         rows=config.sample_rows,
     )
-    edit_policy = actors.tanh_gaussian(
-        input_size=spec.obs_size + spec.action_size, action_size=spec.action_size, widths=config.edit_hidden, dropout=config.edit_dropout
+    edit_policy = edits.make(
+        obs_size=spec.obs_size,
+        action_size=spec.action_size,
+        widths=config.edit_hidden,
+        scale=config.edit_scale,
+        dropout=config.edit_dropout,
     )
     critic = critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden)
 
@@ -161,9 +165,7 @@ def make(config: Config, spec: Spec) -> Agent:
     critic_optimiser = optax.adam(config.critic_lr)
     alpha_optimiser = optax.adam(config.alpha_lr)
 
-    target_entropy = -spec.action_size / 2
-    if config.reachable_target_entropy:
-        target_entropy = target_entropy + spec.action_size * jnp.log(config.edit_scale)
+    target_entropy = edits.target_entropy(spec.action_size, config.edit_scale, config.reachable_target_entropy)
 
     def init(key: jax.Array) -> ExpoState:
         base_key, edit_key, critic_key = jax.random.split(key, 3)
@@ -188,20 +190,13 @@ def make(config: Config, spec: Spec) -> Agent:
             None if pick_shape is None else tape.uniform(pick_shape),
         )
 
-    def edited(params: actors.Params, obs: jax.Array, action: jax.Array, draws: actors.GaussianDraws) -> tuple[jax.Array, jax.Array]:
-        """Eq. 1: action + beta * edit, and the log-density of the scaled edit."""
-        edit, log_prob = edit_policy.sample(params, jnp.concatenate([obs, action], axis=-1), draws)
-        return action + config.edit_scale * edit, log_prob - spec.action_size * jnp.log(config.edit_scale)
-
     def propose(base_params: base_policy.Params, state: ExpoState, obs: jax.Array, draws: Proposal) -> jax.Array:
         """Eq. 3: the base samples of obs [..., O], then their edits -> [..., N + n_edits, A]."""
         samples = base.sample(base_params, obs, draws.base)
         if draws.edit is None:
             return samples
-        first = samples[..., : draws.edit.noise.shape[-2], :]
-        obs = jnp.broadcast_to(obs[..., None, :], (*first.shape[:-1], spec.obs_size))
-        edits = edited(state.edit.actor.params, obs, first, draws.edit)[0]
-        return jnp.concatenate([samples, edits], axis=-2) if config.base_candidates else edits
+        edited = edits.of_first(edit_policy, state.edit.actor.params, obs, samples, draws.edit)
+        return jnp.concatenate([samples, edited], axis=-2) if config.base_candidates else edited
 
     active = jnp.where(config.active_samples > 0, config.active_samples, config.n_samples)
     active_edits = jnp.minimum(active, config.n_edits)
@@ -269,14 +264,10 @@ def make(config: Config, spec: Spec) -> Agent:
     def edit_step(state: ExpoState, batch: Batch, draws: Draws) -> tuple[actors.SoftActor, Metrics]:
         """Eq. 2 on replay actions, against the mean of the online critics."""
         action = batch.action if draws.edited is None else base.sample(state.imitation.base.params, batch.obs, draws.edited)[..., 0, :]
-        edit, info = actors.soft_step(
-            edit_optimiser,
-            alpha_optimiser,
-            state.edit,
-            lambda params: edited(params, batch.obs, action, draws.edit),
-            lambda action: critic.values(state.critic.online.params, batch.obs, action),
-            target_entropy,
-        )
+        value = lambda action: critic.values(state.critic.online.params, batch.obs, action)
+        weight = batch.td_weight if draws.edited is None else None
+        optimisers = (edit_optimiser, alpha_optimiser)
+        edit, info = edits.soft_step(edit_policy, optimisers, state.edit, batch.obs, action, draws.edit, value, target_entropy, weight)
         if config.edit_every > 1:
             edit = jax.tree.map(lambda new, old: jnp.where(state.step % config.edit_every == 0, new, old), edit, state.edit)
         return edit, info

@@ -1,4 +1,5 @@
-"""The entropy-regularised actor on a = f(s, u), u a tanh-Gaussian (SAC, Haarnoja et al. 2018): RLPD's f = u, EXPO's f = a + beta u."""
+"""The entropy-regularised actor on a = f(s, u), u a tanh-Gaussian (SAC, Haarnoja et al. 2018): RLPD's f = u, EXPO's f = a + beta u,
+DSRL's f = b u, a noise."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from expo_bench import distributions, networks
 from expo_bench.parts import optim
@@ -30,8 +32,18 @@ class Actor(NamedTuple):
     draw: Callable[..., GaussianDraws]  # (tape, shape [...], training=False); dropout only in training
 
 
-def tanh_gaussian(*, input_size: int, action_size: int, widths: Sequence[int], dropout: float = 0.0, log_std_offset: float = 0.0) -> Actor:
-    net = networks.TanhGaussian(action_size, tuple(widths), log_std_offset)
+def tanh_gaussian(
+    *,
+    input_size: int,
+    action_size: int,
+    widths: Sequence[int],
+    dropout: float = 0.0,
+    norm: str = "none",
+    activation: Callable = nn.relu,
+    log_std_offset: float = 0.0,
+) -> Actor:
+    """Dense-ReLU layers (RLPD, EXPO); `norm` and `activation` as of `networks.MLP`, `log_std_offset` as of `networks.TanhGaussian`."""
+    net = networks.TanhGaussian(action_size, tuple(widths), activation, norm, log_std_offset)
 
     def sample(params: Params, inputs: jax.Array, draws: GaussianDraws) -> tuple[jax.Array, jax.Array]:
         mean, log_std = networks.apply(net, params, inputs, draws.masks)
@@ -54,20 +66,28 @@ class SoftActor(NamedTuple):
     log_alpha: optim.Trained
 
 
-def start(actor: Actor, optimiser: optax.GradientTransformation, alpha_optimiser: optax.GradientTransformation, key: jax.Array, alpha: Any) -> SoftActor:
+def start(
+    actor: Actor, optimiser: optax.GradientTransformation, alpha_optimiser: optax.GradientTransformation, key: jax.Array, alpha: Any
+) -> SoftActor:
     return SoftActor(optim.start(optimiser, actor.init(key)), optim.start(alpha_optimiser, optim.log_scalar(alpha)))
 
 
 def actor_loss(
-    sample: Callable[[Params], tuple[jax.Array, jax.Array]], value: Callable[[jax.Array], jax.Array], params: Params, alpha: jax.Array
+    sample: Callable[[Params], tuple[jax.Array, jax.Array]],
+    value: Callable[[jax.Array], jax.Array],
+    params: Params,
+    alpha: jax.Array,
+    weight: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """mean of alpha log pi - Q(s, f(s, u)).
 
-    `sample(params)` gives the action [B, A] and log pi [B], `value(action)` the critics' [K, B], whose mean is maximised.
+    `sample(params)` gives the action [B, A] and log pi [B], `value(action)` the critics' [K, B], whose mean is maximised. `weight` [B] (0 or
+    1): the rows that count, where f starts from an action of the batch; None: all.
     """
     action, log_prob = sample(params)
     q = jnp.mean(value(action), axis=0)
-    return jnp.mean(alpha * log_prob - q), {"entropy": -jnp.mean(log_prob), "actor_q": jnp.mean(q)}
+    mean = jnp.mean if weight is None else lambda x: jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), 1.0)
+    return mean(alpha * log_prob - q), {"entropy": -mean(log_prob), "actor_q": mean(q)}
 
 
 def alpha_loss(log_alpha: jax.Array, entropy: jax.Array, target_entropy: jax.Array) -> jax.Array:
@@ -82,10 +102,11 @@ def soft_step(
     sample: Callable[[Params], tuple[jax.Array, jax.Array]],
     value: Callable[[jax.Array], jax.Array],
     target_entropy: jax.Array,
+    weight: jax.Array | None = None,
 ) -> tuple[SoftActor, dict[str, jax.Array]]:
     """One actor step with the temperature before its update, then one temperature step."""
     alpha = jnp.exp(state.log_alpha.params)
-    (loss, info), grads = jax.value_and_grad(lambda p: actor_loss(sample, value, p, alpha), has_aux=True)(state.actor.params)
+    (loss, info), grads = jax.value_and_grad(lambda p: actor_loss(sample, value, p, alpha, weight), has_aux=True)(state.actor.params)
     actor = optim.step(optimiser, state.actor, grads)
     alpha_grad = jax.grad(alpha_loss)(state.log_alpha.params, info["entropy"], target_entropy)
     log_alpha = optim.step(alpha_optimiser, state.log_alpha, alpha_grad)

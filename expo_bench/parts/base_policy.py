@@ -27,7 +27,7 @@ class LossDraws(NamedTuple):
 
 class SampleDraws(NamedTuple):
     x_init: jax.Array  #              [..., N, A] standard normal
-    step_noise: jax.Array | None  #   [T, ..., N, A] standard normal (diffusion), None (flow)
+    step_noise: jax.Array | None  #   [T, ..., N, A] standard normal (diffusion); None: a flow, or diffusion without noise (DDIM)
 
 
 class BasePolicy(NamedTuple):
@@ -96,6 +96,8 @@ def make(
             run = network(params, obs[..., None, :])
             if kind == "flow":
                 return flow.sample(run, draws.x_init, steps)
+            if draws.step_noise is None:
+                return diffusion.sample_ddim(run, schedule, draws.x_init)
             return diffusion.sample(run, schedule, draws.x_init, draws.step_noise)
 
         return _in_row_blocks(chains, obs, draws, rows)
@@ -131,6 +133,11 @@ def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[in
         draw_samples=lambda tape, shape: SampleDraws(tape.normal((*shape, action_size)), None),
         sample=sample,
     )
+
+
+def decode(policy: BasePolicy, params: Params, obs: jax.Array, z: jax.Array) -> jax.Array:
+    """The action that a noise becomes, z [..., A] at obs [..., O] -> [..., A]: a deterministic map, a flow's Euler steps or DDIM's."""
+    return policy.sample(params, obs, SampleDraws(z[..., None, :], None))[..., 0, :]
 
 
 def _in_row_blocks(chains: Callable, obs: jax.Array, draws: SampleDraws, rows: int) -> jax.Array:

@@ -61,7 +61,7 @@ def weighted_mean(values: jax.Array, weight: jax.Array | None) -> jax.Array:
 def td_loss(
     critic: Ensemble, params: Params, obs: jax.Array, action: jax.Array, target: jax.Array, weight: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """mean over members and rows of weight (Q_i(s, a) - y)^2, and the mean Q."""
+    """mean over members and rows of weight (Q_i(s, a) - y)^2, and the mean Q; y [B], or [K, B], for each member its own."""
     q = critic.values(params, obs, action)
     return weighted_mean((q - target) ** 2, weight), jnp.mean(q)
 
@@ -78,6 +78,20 @@ def start(critic: Ensemble, optimiser: optax.GradientTransformation, key: jax.Ar
     return Critic(optim.start(optimiser, params), params)
 
 
+def regress(
+    critic: Ensemble,
+    optimiser: optax.GradientTransformation,
+    state: optim.Trained,
+    obs: jax.Array,
+    action: jax.Array,
+    target: jax.Array,
+    weight: jax.Array | None = None,
+) -> tuple[optim.Trained, dict[str, jax.Array]]:
+    """One gradient step on the loss of `td_loss`."""
+    (loss, q), grads = jax.value_and_grad(lambda p: td_loss(critic, p, obs, action, target, weight), has_aux=True)(state.params)
+    return optim.step(optimiser, state, grads), {"critic_loss": loss, "q_mean": q}
+
+
 def td_step(
     critic: Ensemble,
     optimiser: optax.GradientTransformation,
@@ -89,9 +103,8 @@ def td_step(
     weight: jax.Array | None = None,
 ) -> tuple[Critic, dict[str, jax.Array]]:
     """One gradient step on the TD loss and one Polyak step of the target network."""
-    (loss, q), grads = jax.value_and_grad(lambda p: td_loss(critic, p, obs, action, target, weight), has_aux=True)(state.online.params)
-    online = optim.step(optimiser, state.online, grads)
-    return Critic(online, optim.polyak(state.target, online.params, tau)), {"critic_loss": loss, "q_mean": q}
+    online, info = regress(critic, optimiser, state.online, obs, action, target, weight)
+    return Critic(online, optim.polyak(state.target, online.params, tau)), info
 
 
 def expectile_loss(difference: jax.Array, expectile: jax.Array) -> jax.Array:

@@ -1,4 +1,5 @@
-"""Denoising diffusion (DDPM) of actions: schedule, imitation loss, ancestral sampler (Ho et al. 2020, as IDQL and EXPO released it).
+"""Denoising diffusion (DDPM) of actions: schedule, imitation loss, ancestral sampler (Ho et al. 2020, as IDQL and EXPO released it), and the
+sampler without noise (DDIM, Song et al. 2021, as FASTER released it).
 
 The network comes in as a function `epsilon(noisy, t)`; everything random comes in as an argument. T denoising steps.
 """
@@ -56,3 +57,19 @@ def sample(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise:
 
     steps = len(schedule.beta)
     return jax.lax.scan(denoise, x_init, (jnp.arange(steps - 1, -1, -1), step_noise))[0]
+
+
+def sample_ddim(epsilon: Callable, schedule: Schedule, x_init: jax.Array) -> jax.Array:
+    """The deterministic sampler (Song et al., arXiv 2010.02502, eq. 12 with sigma = 0) from x_init [..., A] -> actions [..., A] in [-1, 1].
+
+    x_{t-1} = sqrt(alpha_hat_{t-1}) x_0 + sqrt(1 - alpha_hat_{t-1}) epsilon(x_t, t) with the x_0 that epsilon stands for and alpha_hat_0 = 1;
+    clipped to [-1, 1] after every step, all T steps of the schedule.
+    """
+    before = jnp.concatenate([jnp.ones(1, schedule.alpha_hat.dtype), schedule.alpha_hat[:-1]])
+
+    def denoise(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
+        noise = epsilon(x, t)
+        x_0 = (x - jnp.sqrt(1 - schedule.alpha_hat[t]) * noise) / jnp.sqrt(schedule.alpha_hat[t])
+        return jnp.clip(jnp.sqrt(before[t]) * x_0 + jnp.sqrt(1 - before[t]) * noise, -1.0, 1.0), None
+
+    return jax.lax.scan(denoise, x_init, jnp.arange(len(schedule.beta) - 1, -1, -1))[0]

@@ -26,9 +26,7 @@ class Batch(NamedTuple):
     terminated: jax.Array  #  [...] 1 ends without bootstrap
     next_obs: jax.Array  #    [..., O]
     valid: jax.Array | None = None  #      [..., C] 1 where a step of the window belongs to the episode; None: single steps
-    mc_return: jax.Array | None = (
-        None  #  [...] discounted return to go, -inf where it is not known yet; None: the agent does not ask for it
-    )
+    mc_return: jax.Array | None = None  #    [...] return to go, -inf where it is not known yet; None: the agent does not ask for it
     next_action: jax.Array | None = None  #  [..., A] what the data do after the transition; None: online batches
     next_valid: jax.Array | None = None  #   [..., C] 1 where a step of next_action belongs to the transition's episode
 
