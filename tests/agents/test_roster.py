@@ -283,6 +283,7 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("bc", {"base": "gaussian"}),
         ("rlpd", {"critic_subset": 11}),
         ("sac", {"critic_subset": 3}),
+        ("awac", {"temperature": 0.0}),
         ("fql", {"q_aggregate": "max"}),
     ],
 )
