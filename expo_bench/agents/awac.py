@@ -10,7 +10,6 @@ Deviations: CORL normalises observations with the mean and standard deviation of
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,9 +18,10 @@ import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
 from expo_bench.config import static, traced
+from expo_bench.errors import UserError
 from expo_bench.parts import critics, gaussian, optim
 from expo_bench.parts.replay import Batch
-from expo_bench.parts.tape import bulk
+from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
 
 
@@ -41,6 +41,11 @@ SUITES = {  # CORL's configs/finetune/awac
     "adroit": {"config": {"temperature": 0.1}},
     "antmaze": {"config": {"temperature": 0.1}, "protocol": {"reward_shift": -1.0, "eval_every": 50_000}},
 }
+
+
+def validate(config: Config, where: str) -> None:
+    if not config.temperature > 0:
+        raise UserError(f"{where}: temperature must be above 0, got {config.temperature}")
 
 
 class AwacState(NamedTuple):
@@ -86,16 +91,14 @@ def make(config: Config, spec: Spec) -> Agent:
         actor, info = actor_step(state, batch, draws.noise)
         return state._replace(actor=actor), {**metrics, **info}
 
-    def draw(*lead: int) -> Callable[[jax.Array], Draws]:
-        """The draws of a batch [B], or of U batches [U, B]."""
-        shape = (*lead, spec.batch_size, spec.action_size)
-        return bulk(lambda tape: Draws(tape.normal(shape), tape.normal(shape)))
+    def draw(tape: Tape, *shape: int) -> Draws:
+        return Draws(tape.normal((*shape, spec.action_size)), tape.normal((*shape, spec.action_size)))
 
     return Agent(
         init=init,
-        draw_pretrain=draw(),
+        draw_pretrain=bulk(lambda tape: draw(tape, spec.batch_size)),
         pretrain=pretrain,
-        draw=draw(spec.updates),
+        draw=bulk(lambda tape: draw(tape, spec.updates, spec.batch_size)),
         learn=per_batch(pretrain),
         draw_act=lambda key, explore: jax.random.normal(key, (spec.action_size,)),
         act=lambda state, obs, noise, *, explore: (policy.sample(state.actor.params, obs, noise if explore else None), {}),

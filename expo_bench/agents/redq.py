@@ -1,7 +1,7 @@
 """REDQ: randomized ensembled double Q-learning (Chen et al., arXiv 2101.05982), as RLPD's code runs it without offline data.
 
 SAC with ten critics, the minimum of a random subset of two of them in the backup, and 20 critic steps per environment step. Deviation from
-the paper, as in that code: the target entropy is -A/2.
+the authors' code, as in RLPD's: the target entropy is -A/2 for every task, where theirs is a table by task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tanh-Gaussian against distrax, against float64 where tanh saturates, and as a density that integrates to 1."""
+"""The Gaussian and the tanh-Gaussian against distrax, the latter against float64 where tanh saturates, and as a density that integrates to 1."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def test_density_and_sample_against_distrax(jit: bool) -> None:
     np.testing.assert_allclose(sample, np.tanh(mean + np.exp(log_std) * noise), atol=1e-6)
     np.testing.assert_allclose(log_prob, reference.log_prob(sample), atol=1e-4)  # distrax inverts a float32 tanh
     np.testing.assert_allclose(log_prob, _float64(mean, log_std, noise), rtol=1e-6, atol=3e-6)
+
+
+def test_gaussian_density_against_distrax() -> None:
+    mean, log_std, value = RNG.normal(size=(3, 16, 3)).astype(np.float32)
+    reference = distrax.MultivariateNormalDiag(mean, np.exp(log_std)).log_prob(value)
+    np.testing.assert_allclose(distributions.gaussian_log_prob(mean, log_std, value), reference, rtol=1e-5)
 
 
 def _float64(mean: np.ndarray, log_std: np.ndarray, noise: np.ndarray) -> np.ndarray:

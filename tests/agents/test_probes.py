@@ -52,6 +52,8 @@ FIELDS = {  # whichever of these an agent has; learning rates of 3e-3
     "ema_tau": 0.05,
     "distill": 0.03,
     "init_alpha": 0.1,
+    "temperature": 0.03,  # so that the weighted likelihood comes close to the best action
+    "inverse_temperature": 10.0,
     "edit_scale": 0.1,
 }
 WITH_VALUE = [name for name in agents.AGENTS if agents.load(name).make(agents.load(name).Config(), SPEC).value is not None]
@@ -165,7 +167,7 @@ def acts(agent: Agent, state: Any, obs: jax.Array) -> jax.Array:
 def answers(request: pytest.FixtureRequest) -> dict[str, tuple]:
     """By probe: (obs, action, known value, its estimates [SEEDS]) and (obs, right action, its mean distance [SEEDS])."""
     agent = build(request.param, {"n_edits": 4} if request.param == "expo" else {})
-    v = expectile_value if request.param in ("idql", "ifql") else best_value
+    v = expectile_value if request.param in ("idql", "ifql", "iql") else best_value
     tables = [probe.table(np.random.default_rng(seed)) for probe in PROBES.values() for seed in range(SEEDS)]
     table = jax.tree.map(lambda *x: jnp.asarray(np.stack(x), jnp.float32), *tables)
     queries = [probe.values(v) for probe in PROBES.values()]

@@ -59,6 +59,7 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "dsrl train base": Entry("dsrl", {"train_base_online": True, "base": "diffusion", "q_aggregate": "mean", "backup_entropy": False}),
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
+    "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
     "fql min normalised": Entry("fql", {"q_aggregate": "min", "normalise_q": True}),
 }
 
@@ -288,6 +289,8 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("idql_online", {"base": "gaussian"}),
         ("bc", {"base": "gaussian"}),
         ("rlpd", {"critic_subset": 11}),
+        ("sac", {"critic_subset": 3}),
+        ("awac", {"temperature": 0.0}),
         ("fql", {"q_aggregate": "max"}),
         ("dsrl", {"q_aggregate": "max"}),
         ("dsrl", {"base": "gaussian"}),
