@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expo_bench.agents import bc, expo, fql, idql, load, rlpd
+from expo_bench.agents import bc, expo, fql, idql, ifql, load, qc, rlpd
 from expo_bench.agents.base import Spec
 from expo_bench.parts import optim
 from expo_bench.parts.replay import Batch
@@ -24,6 +24,8 @@ CONFIGS = {
     "expo": expo.Config(**BASE, n_samples=1, n_edits=1, hidden=(8, 8), critics=2, critic_subset=1, edit_scale=0.5),
     "idql": idql.Config(**BASE, n_samples=1, hidden=(8, 8), train_base_online=True, base_dropout=0.0),
     "fql": fql.Config(hidden=(8, 8), flow_steps=2),
+    "ifql": ifql.Config(hidden=(8, 6), flow_steps=2, n_samples=1),
+    "qc": qc.Config(hidden=(8, 8), flow_steps=2, n_samples=1),
     "rlpd": rlpd.Config(hidden=(8, 8), critics=2, critic_subset=1),
 }
 # The learning rate of every `Trained` in the order of the state's leaves, by its field; and who decays its weights.
@@ -32,6 +34,8 @@ RATES = {
     "expo": ("base_lr", "edit_lr", "alpha_lr", "critic_lr"),
     "idql": ("base_lr", "critic_lr", "critic_lr"),
     "fql": ("lr",),
+    "ifql": ("lr",),
+    "qc": ("lr",),
     "rlpd": ("actor_lr", "alpha_lr", "critic_lr"),
 }
 
