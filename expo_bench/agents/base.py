@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from expo_bench.parts.replay import Batch
-from expo_bench.parts.tape import Tape
+from expo_bench.parts.tape import Tape, bulk
 
 State = Any
 Draws = Any
@@ -49,11 +49,6 @@ class Agent(NamedTuple):
     mc_return: bool = False  # whether batches have to carry the Monte-Carlo return to go
 
 
-def repeated(draw: Callable[[Tape], Draws], updates: int) -> Callable[[Tape], Draws]:
-    """The draws of a step, for each of U batches: every leaf [U, ...]."""
-    return lambda tape: jax.tree.map(lambda *x: jnp.stack(x), *[draw(tape) for _ in range(updates)])
-
-
 def per_batch(step: Callable[[State, Batch, Draws], tuple[State, Metrics]]) -> Callable[[State, Batch, Draws], tuple[State, Metrics]]:
     """A `learn` that takes one step on each of the U batches, with draws [U, ...]; its metrics are the last step's."""
 
@@ -62,6 +57,21 @@ def per_batch(step: Callable[[State, Batch, Draws], tuple[State, Metrics]]) -> C
         return state, {name: value[-1] for name, value in metrics.items()}
 
     return learn
+
+
+def one_step_agent(
+    init: Callable[[jax.Array], State],
+    draw: Callable[[Tape], Draws],
+    step: Callable[[State, Batch, Draws], tuple[State, Metrics]],
+    updates: int,
+    **acting: Any,
+) -> Agent:
+    """The agent of an algorithm that takes the same step offline, on a batch, and online, on each of the U batches.
+
+    `draw` makes the draws of one step, `acting` are the other fields of `Agent`.
+    """
+    draws = lambda tape: jax.tree.map(lambda *x: jnp.stack(x), *[draw(tape) for _ in range(updates)])
+    return Agent(init=init, draw_pretrain=bulk(draw), pretrain=step, draw=bulk(draws), learn=per_batch(step), **acting)
 
 
 def last(batches: Batch) -> Batch:

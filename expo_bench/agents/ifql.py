@@ -19,11 +19,10 @@ from flax import linen as nn
 
 from expo_bench import networks
 from expo_bench.agents import fql
-from expo_bench.agents.base import Agent, Metrics, Spec, per_batch, repeated
+from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, candidates, critics, joint
+from expo_bench.parts import base_policy, best_of_n, critics, joint
 from expo_bench.parts.replay import Batch
-from expo_bench.parts.tape import Tape, bulk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Config:
     tau: float = traced(0.005, "Polyak step of the target critics")
 
 
-# The same repository's protocol; N from the FQL paper's offline-to-online table (AntMaze: the default).
+# The same repository's protocol; N from the FQL paper's table of offline-to-online settings (AntMaze: the default).
 PROTOCOL = fql.PROTOCOL
 SUITES = {
     "adroit": {"config": {"n_samples": 128}, "protocol": fql.SUITES["adroit"]["protocol"]},
@@ -53,9 +52,9 @@ class Params(NamedTuple):
 
 
 def make(config: Config, spec: Spec) -> Agent:
-    sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size, "widths": config.hidden}
-    flow = base_policy.flow_mlp(**sizes, steps=config.flow_steps)
-    critic = critics.ensemble(**sizes, members=config.critics, norm="post", activation=nn.gelu)
+    sizes = {"widths": config.hidden, "steps": config.flow_steps, "members": config.critics, "n_samples": config.n_samples}
+    policy = best_of_n.make(obs_size=spec.obs_size, action_size=spec.action_size, **sizes, aggregate=jnp.min)
+    flow, critic = policy.flow, policy.critic
     value_net = networks.MLP(config.hidden, out=1, norm="post", activation=nn.gelu)
     optimiser = optax.adam(config.lr)
 
@@ -77,33 +76,21 @@ def make(config: Config, spec: Spec) -> Agent:
         y = critics.td_target(batch.reward, batch.terminated, config.discount, v(jax.lax.stop_gradient(params.value), batch.next_obs))
         return critics.td_loss(critic, params.critic, batch.obs, batch.action, y, batch.td_weight)
 
-    def pretrain(state: joint.Joint, batch: Batch, draws: base_policy.LossDraws) -> tuple[joint.Joint, Metrics]:
-        def loss(params: Params) -> tuple[jax.Array, Metrics]:
-            of_value = value_loss(params, state.target, batch)
-            of_critics, q = critic_loss(params, batch)
-            of_flow = flow.loss(params.flow, batch.obs, batch.action, draws, batch.action_weight)
-            metrics = {"value_loss": of_value, "critic_loss": of_critics, "imitation_loss": of_flow, "q_mean": q}
-            return of_value + of_critics + of_flow, metrics
+    def total_loss(params: Params, target: critics.Params, batch: Batch, draws: base_policy.LossDraws) -> tuple[jax.Array, Metrics]:
+        of_value = value_loss(params, target, batch)
+        of_critics, q = critic_loss(params, batch)
+        of_flow = flow.loss(params.flow, batch.obs, batch.action, draws, batch.action_weight)
+        metrics = {"value_loss": of_value, "critic_loss": of_critics, "imitation_loss": of_flow, "q_mean": q}
+        return of_value + of_critics + of_flow, metrics
 
-        return joint.step(optimiser, loss, state, config.tau)
+    def step(state: joint.Joint, batch: Batch, draws: base_policy.LossDraws) -> tuple[joint.Joint, Metrics]:
+        return joint.step(optimiser, lambda params: total_loss(params, state.target, batch, draws), state, config.tau)
 
-    def draw(tape: Tape) -> base_policy.LossDraws:
-        return flow.draw_loss(tape, spec.batch_size)
-
-    def act(state: joint.Joint, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
-        """The best of N flow samples under the minimum of the online critics."""
-        samples = flow.sample(state.trained.params.flow, obs, draws)
-        q = critic.values(state.trained.params.critic, obs[..., None, :], samples)
-        return candidates.best(samples, jnp.min(q, axis=0)), {} if explore else candidates.examine(q)
-
-    return Agent(
-        init=init,
-        draw_pretrain=bulk(draw),
-        pretrain=pretrain,
-        draw=bulk(repeated(draw, spec.updates)),
-        learn=per_batch(pretrain),
-        draw_act=lambda key, explore: bulk(lambda tape: flow.draw_samples(tape, (config.n_samples,)))(key),
-        act=act,
-        value=lambda state, obs, action: jnp.mean(critic.values(state.trained.params.critic, obs, action)),
+    return one_step_agent(
+        init,
+        lambda tape: flow.draw_loss(tape, spec.batch_size),
+        step,
+        spec.updates,
+        **policy.acting,
         base_act=lambda state, obs, draws: flow.sample(state.trained.params.flow, obs, draws)[..., 0, :],
     )

@@ -1,10 +1,12 @@
 """QC: Q-chunking (Q. Li et al., arXiv 2507.07969), as released: the best of N chunks of a flow policy.
 
 Policy and critics see a chunk of C actions, executed open loop, as one action. A flow imitates the chunks of the data; the policy is the one of
-highest Q among N of its samples, to act and in the C-step backup alike. The mean of the online critics selects, the mean of the target
-critics values what was selected:
-y = sum over k < C of discount^k r_k + discount^C Q'(s_C, a*). There is no other policy loss. One joint Adam over critics and flow; the same
-losses run offline and online; data of both phases form one buffer.
+highest Q among N of its samples, to act and in the C-step backup alike: the mean of the online critics selects, the mean of the target critics
+values what was selected. There is no other policy loss.
+
+    y = sum over k < C of discount^k r_k + discount^C Q'(s_C, a*)
+
+One joint Adam over critics and flow; the same losses run offline and online; data of both phases form one buffer.
 C is the protocol's `chunk`. With chunk 1 this is the best of N single actions, which the paper calls BFN (there with N = 4).
 """
 
@@ -16,14 +18,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
 from expo_bench.agents import fql
-from expo_bench.agents.base import Agent, Metrics, Spec, per_batch, repeated
+from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, candidates, critics, joint
+from expo_bench.parts import base_policy, best_of_n, critics, joint
 from expo_bench.parts.replay import Batch
-from expo_bench.parts.tape import Tape, bulk
+from expo_bench.parts.tape import Tape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Config:
     tau: float = traced(0.005, "Polyak step of the target critics")
 
 
-# FQL's, with chunks, and 5,000 steps of acting (by the pretrained policy) before online learning starts. On Adroit there are no authors' values.
+# FQL's, with chunks, and with 5,000 steps of acting (by the pretrained policy) before online learning starts. Adroit: no authors' values.
 PROTOCOL = dataclasses.replace(fql.PROTOCOL, chunk=5, warmup_steps=5_000, warmup="policy")
 SUITES = {"antmaze": {"protocol": {"reward_shift": -1.0}}}
 
@@ -53,49 +54,36 @@ class Draws(NamedTuple):
 
 
 def make(config: Config, spec: Spec) -> Agent:
-    sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size, "widths": config.hidden}
-    flow = base_policy.flow_mlp(**sizes, steps=config.flow_steps)
-    critic = critics.ensemble(**sizes, members=config.critics, norm="post", activation=nn.gelu)
+    policy = best_of_n.make(
+        obs_size=spec.obs_size,
+        action_size=spec.action_size,
+        widths=config.hidden,
+        steps=config.flow_steps,
+        members=config.critics,
+        n_samples=config.n_samples,
+        aggregate=jnp.mean,
+    )
     optimiser = optax.adam(config.lr)
 
     def init(key: jax.Array) -> joint.Joint:
         critic_key, flow_key = jax.random.split(key)
-        return joint.start(optimiser, Params(critic.init(critic_key), flow.init(flow_key)))
-
-    def best_of_n(params: Params, obs: jax.Array, draws: base_policy.SampleDraws) -> tuple[jax.Array, jax.Array]:
-        """The sample of highest mean Q at obs [..., O] -> [..., C A], and all samples' Q [K, ..., N]."""
-        samples = flow.sample(params.flow, obs, draws)
-        q = critic.values(params.critic, obs[..., None, :], samples)
-        return candidates.best(samples, jnp.mean(q, axis=0)), q
+        return joint.start(optimiser, Params(policy.critic.init(critic_key), policy.flow.init(flow_key)))
 
     def critic_loss(params: Params, target: critics.Params, batch: Batch, draws: base_policy.SampleDraws) -> tuple[jax.Array, jax.Array]:
-        action, _ = best_of_n(jax.lax.stop_gradient(params), batch.next_obs, draws)
-        value = jnp.mean(critic.values(target, batch.next_obs, action), axis=0)
+        action, _ = policy.choose(jax.lax.stop_gradient(params), batch.next_obs, draws)
+        value = jnp.mean(policy.critic.values(target, batch.next_obs, action), axis=0)
         y = critics.td_target(batch.reward, batch.terminated, config.discount, value)
-        return critics.td_loss(critic, params.critic, batch.obs, batch.action, y, batch.td_weight)
+        return critics.td_loss(policy.critic, params.critic, batch.obs, batch.action, y, batch.td_weight)
 
-    def pretrain(state: joint.Joint, batch: Batch, draws: Draws) -> tuple[joint.Joint, Metrics]:
-        def loss(params: Params) -> tuple[jax.Array, Metrics]:
-            of_critics, q = critic_loss(params, state.target, batch, draws.backup)
-            of_flow = flow.loss(params.flow, batch.obs, batch.action, draws.imitation, batch.action_weight)
-            return of_critics + of_flow, {"critic_loss": of_critics, "imitation_loss": of_flow, "q_mean": q}
+    def step(state: joint.Joint, batch: Batch, draws: Draws) -> tuple[joint.Joint, Metrics]:
+        def total_loss(params: Params) -> tuple[jax.Array, Metrics]:
+            td_loss, q = critic_loss(params, state.target, batch, draws.backup)
+            imitation_loss = policy.flow.loss(params.flow, batch.obs, batch.action, draws.imitation, batch.action_weight)
+            return td_loss + imitation_loss, {"critic_loss": td_loss, "imitation_loss": imitation_loss, "q_mean": q}
 
-        return joint.step(optimiser, loss, state, config.tau)
+        return joint.step(optimiser, total_loss, state, config.tau)
 
     def draw(tape: Tape) -> Draws:
-        return Draws(flow.draw_samples(tape, (spec.batch_size, config.n_samples)), flow.draw_loss(tape, spec.batch_size))
+        return Draws(policy.draw(tape, (spec.batch_size,)), policy.flow.draw_loss(tape, spec.batch_size))
 
-    def act(state: joint.Joint, obs: jax.Array, draws: base_policy.SampleDraws, *, explore: bool) -> tuple[jax.Array, Metrics]:
-        action, q = best_of_n(state.trained.params, obs, draws)
-        return action, {} if explore else candidates.examine(q)
-
-    return Agent(
-        init=init,
-        draw_pretrain=bulk(draw),
-        pretrain=pretrain,
-        draw=bulk(repeated(draw, spec.updates)),
-        learn=per_batch(pretrain),
-        draw_act=lambda key, explore: bulk(lambda tape: flow.draw_samples(tape, (config.n_samples,)))(key),
-        act=act,
-        value=lambda state, obs, action: jnp.mean(critic.values(state.trained.params.critic, obs, action)),
-    )
+    return one_step_agent(init, draw, step, spec.updates, **policy.acting)

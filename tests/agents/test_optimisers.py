@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expo_bench.agents import awac, bc, expo, fql, idql, iql, load, rlpd
+from expo_bench.agents import awac, bc, expo, fql, idql, ifql, iql, load, qc, rlpd
 from expo_bench.agents.base import Spec
 from expo_bench.parts import optim
 from expo_bench.parts.replay import Batch
@@ -24,6 +24,8 @@ CONFIGS = {
     "expo": expo.Config(**BASE, n_samples=1, n_edits=1, hidden=(8, 8), edit_hidden=(8, 8), critics=2, critic_subset=1, edit_scale=0.5),
     "idql": idql.Config(**BASE, n_samples=1, hidden=(8, 8), train_base_online=True, base_dropout=0.0),
     "fql": fql.Config(hidden=(8, 8), flow_steps=2),
+    "ifql": ifql.Config(hidden=(8, 6), flow_steps=2, n_samples=1),
+    "qc": qc.Config(hidden=(8, 8), flow_steps=2, n_samples=1),
     "rlpd": rlpd.Config(hidden=(8, 8), critics=2, critic_subset=1),
     "iql": iql.Config(hidden=(8, 8), actor_decay_steps=1_000_000),
     "awac": awac.Config(hidden=(8, 8)),
@@ -34,6 +36,8 @@ RATES = {
     "expo": ("base_lr", "edit_lr", "alpha_lr", "critic_lr"),
     "idql": ("base_lr", "critic_lr", "critic_lr"),
     "fql": ("lr",),
+    "ifql": ("lr",),
+    "qc": ("lr",),
     "rlpd": ("actor_lr", "alpha_lr", "critic_lr"),
     "iql": ("actor_lr", "critic_lr", "critic_lr"),
     "awac": ("actor_lr", "critic_lr"),

@@ -56,7 +56,8 @@ FIELDS = {  # whichever of these an agent has; learning rates of 3e-3
     "inverse_temperature": 10.0,
     "edit_scale": 0.1,
 }
-WITH_VALUE = [name for name in agents.AGENTS if agents.load(name).make(agents.load(name).Config(), SPEC).value is not None]
+SAME = ("qc_fql",)  # on single steps it is FQL itself
+WITH_VALUE = [n for n in agents.AGENTS if n not in SAME and agents.load(n).make(agents.load(n).Config(), SPEC).value is not None]
 
 
 class Probe(NamedTuple):

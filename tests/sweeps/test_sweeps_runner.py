@@ -140,6 +140,18 @@ frame.drop(columns="wall_s").sort_values(["seed", "phase", "env_step"]).to_csv(s
     pd.testing.assert_frame_equal(one, three, check_exact=False, rtol=1e-5, atol=1e-6)
 
 
+def test_q_chunking_runs_on_chunks(toy, tmp_path):
+    """Q-chunking with C = 2; its warm-up is the pretrained policy's."""
+    method = Method("qc", protocol={"chunk": 2})
+    frame = expo_bench.run(dataclasses.replace(TINY, methods=[method], seeds=2), tmp_path / "x")
+    learnt = frame[frame.env_step == 40]
+    assert len(frame) == 2 * 3 and (learnt.grad_step == 6 + (40 - 10) * 2).all()
+    assert not frame.diverged.any() and frame.success.between(0, 1).all() and (learnt.max_gain > 0).all()
+    assert np.isfinite(learnt[["critic_loss", "imitation_loss", "q_mean", "q_value", "q_bias"]]).all().all()
+    protocol = json.loads((tmp_path / "x" / "manifest.json").read_text())["protocols"]["point-umaze/qc/"]
+    assert (protocol["chunk"], protocol["warmup"], protocol["sampling"]) == (2, "policy", "union")
+
+
 def test_uneven_rows_are_padded_and_the_padding_is_not_reported(toy, tmp_path):
     frame = expo_bench.run(dataclasses.replace(TINY, methods=["bc"], seeds=3, block_rows=2), tmp_path / "x")
     assert sorted(frame.seed.unique()) == [0, 1, 2] and len(frame) == 9
