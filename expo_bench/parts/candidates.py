@@ -28,6 +28,12 @@ def softmax(candidates: jax.Array, q: jax.Array, temperature: jax.Array, uniform
     return best(candidates, q + temperature * gumbel)
 
 
+def standardised(q: jax.Array) -> jax.Array:
+    """q [..., N] in units of its standard deviation over the candidates, about its mean: what makes one temperature fit all scales of Q."""
+    mean, deviation = jnp.mean(q, axis=-1, keepdims=True), jnp.std(q, axis=-1, keepdims=True)
+    return (q - mean) / jnp.maximum(deviation, 1e-6)
+
+
 def examine(q: jax.Array, among: jax.Array | None = None) -> dict[str, jax.Array]:
     """What taking the maximum over candidates adds to the estimates q [K, N] of K critics, for the evaluations' tables.
 

@@ -43,9 +43,14 @@ def ensemble(
     return Ensemble(init, values)
 
 
+def members(params: Params, subset: jax.Array) -> Params:
+    """The parameters of the members in `subset` [M]."""
+    return jax.tree.map(lambda p: p[subset], params)
+
+
 def min_of(critic: Ensemble, params: Params, subset: jax.Array, obs: jax.Array, action: jax.Array) -> jax.Array:
     """min over the members in `subset` [M] of Q(s, a) -> [...]."""
-    return jnp.min(critic.values(jax.tree.map(lambda p: p[subset], params), obs, action), axis=0)
+    return jnp.min(critic.values(members(params, subset), obs, action), axis=0)
 
 
 def td_target(reward: jax.Array, terminated: jax.Array, discount: jax.Array, next_value: jax.Array) -> jax.Array:

@@ -57,6 +57,7 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "expo random": Entry("expo", {"n_edits": 2, "select_act": "random", "select_backup": "random", "reachable_target_entropy": True}),
     "expo dropout": Entry("expo", {"n_edits": 2, "edit_dropout": 0.5}),
     "dsrl train base": Entry("dsrl", {"train_base_online": True, "base": "diffusion", "q_aggregate": "mean", "backup_entropy": False}),
+    "faster flow": Entry("faster", {"base": "flow", "edit_dropout": 0.5, "reachable_target_entropy": True}),
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
@@ -294,6 +295,8 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("fql", {"q_aggregate": "max"}),
         ("dsrl", {"q_aggregate": "max"}),
         ("dsrl", {"base": "gaussian"}),
+        ("faster", {"critic_subset": 1}),
+        ("faster", {"base": "gaussian"}),
     ],
 )
 def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> None:
