@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expo_bench.agents import bc, expo, fql, idql, load, rlpd
+from expo_bench.agents import bc, cal_ql, expo, fql, idql, load, rebrac, rlpd
 from expo_bench.agents.base import Spec
 from expo_bench.parts import optim
 from expo_bench.parts.replay import Batch
@@ -25,6 +25,8 @@ CONFIGS = {
     "idql": idql.Config(**BASE, n_samples=1, hidden=(8, 8), train_base_online=True, base_dropout=0.0),
     "fql": fql.Config(hidden=(8, 8), flow_steps=2),
     "rlpd": rlpd.Config(hidden=(8, 8), critics=2, critic_subset=1),
+    "cal_ql": cal_ql.Config(hidden=(8, 8), n_samples=1, lagrange=True),
+    "rebrac": rebrac.Config(hidden=(8, 8), actor_every=1),
 }
 # The learning rate of every `Trained` in the order of the state's leaves, by its field; and who decays its weights.
 RATES = {
@@ -33,6 +35,8 @@ RATES = {
     "idql": ("base_lr", "critic_lr", "critic_lr"),
     "fql": ("lr",),
     "rlpd": ("actor_lr", "alpha_lr", "critic_lr"),
+    "cal_ql": ("actor_lr", "alpha_lr", "critic_lr", "critic_lr"),  # the last one trains the multiplier
+    "rebrac": ("actor_lr", "critic_lr"),
 }
 
 
@@ -59,7 +63,7 @@ def program(name: str) -> Callable:
         agent = module.make(dataclasses.replace(config, **values), SPEC)
         data_key, draw_key = jax.random.split(key)
         rows = jax.random.normal(data_key, (1, 4, 9))
-        batches = Batch(rows[..., :3], rows[..., 3:5], rows[..., 5], jnp.zeros((1, 4)), rows[..., 6:])
+        batches = Batch(rows[..., :3], rows[..., 3:5], rows[..., 5], jnp.zeros((1, 4)), rows[..., 6:], mc_return=rows[..., 5])
         if agent.learn is None:
             return agent.pretrain(state, jax.tree.map(lambda x: x[0], batches), agent.draw_pretrain(draw_key))[0]
         return agent.learn(state, batches, agent.draw(draw_key))[0]
