@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from expo_bench.agents import awac, bc, expo, fql, idql, ifql, iql, load, qc, rlpd
+from expo_bench.agents import awac, bc, cal_ql, expo, fql, idql, ifql, iql, load, qc, rebrac, rlpd
 from expo_bench.agents.base import Spec
 from expo_bench.parts import optim
 from expo_bench.parts.replay import Batch
@@ -29,6 +29,8 @@ CONFIGS = {
     "rlpd": rlpd.Config(hidden=(8, 8), critics=2, critic_subset=1),
     "iql": iql.Config(hidden=(8, 8), actor_decay_steps=1_000_000),
     "awac": awac.Config(hidden=(8, 8)),
+    "cal_ql": cal_ql.Config(hidden=(8, 8), n_samples=1, lagrange=True),
+    "rebrac": rebrac.Config(hidden=(8, 8), actor_every=1),
 }
 # The learning rate of every `Trained` in the order of the state's leaves, by its field; and who decays its weights.
 RATES = {
@@ -41,6 +43,8 @@ RATES = {
     "rlpd": ("actor_lr", "alpha_lr", "critic_lr"),
     "iql": ("actor_lr", "critic_lr", "critic_lr"),
     "awac": ("actor_lr", "critic_lr"),
+    "cal_ql": ("actor_lr", "alpha_lr", "critic_lr", "critic_lr"),  # the last one trains the multiplier
+    "rebrac": ("actor_lr", "critic_lr"),
 }
 
 
@@ -67,7 +71,7 @@ def program(name: str) -> Callable:
         agent = module.make(dataclasses.replace(config, **values), SPEC)
         data_key, draw_key = jax.random.split(key)
         rows = jax.random.normal(data_key, (1, 4, 9))
-        batches = Batch(rows[..., :3], rows[..., 3:5], rows[..., 5], jnp.zeros((1, 4)), rows[..., 6:])
+        batches = Batch(rows[..., :3], rows[..., 3:5], rows[..., 5], jnp.zeros((1, 4)), rows[..., 6:], mc_return=rows[..., 5])
         if agent.learn is None:
             return agent.pretrain(state, jax.tree.map(lambda x: x[0], batches), agent.draw_pretrain(draw_key))[0]
         return agent.learn(state, batches, agent.draw(draw_key))[0]

@@ -55,6 +55,9 @@ FIELDS = {  # whichever of these an agent has; learning rates of 3e-3
     "temperature": 0.03,  # so that the weighted likelihood comes close to the best action
     "inverse_temperature": 10.0,
     "edit_scale": 0.1,
+    "cql_weight": 0.0,  # what these penalise makes the values wrong on purpose
+    "actor_bc": 0.0,
+    "critic_bc": 0.0,
 }
 OF = {  # by agent, over FIELDS
     "expo": {"n_edits": 4},
@@ -64,7 +67,7 @@ OF = {  # by agent, over FIELDS
     "faster": {"filter_temperature": 0.1, "edit_scale": 0.3, "init_alpha": 0.01},
 }
 NO_NEXT_STATE = {"faster": [(0, 0)]}  # by agent, where it has not learnt how to act: FASTER's filter critic learns at next states alone
-SAME = ("qc_fql",)  # on single steps it is FQL itself
+SAME = ("qc_fql", "cql")  # on single steps it is FQL itself; without the penalty it is Cal-QL
 WITH_VALUE = [n for n in agents.AGENTS if n not in SAME and agents.load(n).make(agents.load(n).Config(), SPEC).value is not None]
 
 
@@ -145,6 +148,7 @@ def build(name: str, values: dict) -> Agent:
 def train(agent: Agent, table: Batch, key: jax.Array) -> Any:
     """Offline phase, then online phase, on batches from the table."""
     init_key, pretrain_key, learn_key = jax.random.split(key, 3)
+    table = table._replace(mc_return=jnp.full(ROWS, -jnp.inf), next_action=table.action, next_valid=jnp.ones((ROWS, 1)))
 
     def batch(key: jax.Array, *shape: int) -> Batch:
         index = replay.index(jax.random.uniform(key, shape), ROWS)
