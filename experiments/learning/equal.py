@@ -11,6 +11,7 @@ EXPERIMENT = Experiment(
     tasks=TASKS,
     methods=METHODS,
     seeds=SEEDS,
+    engine="mujoco",
     config=sizes.CONFIG,
     protocol={**sizes.PROTOCOL, "warmup_steps": 0},
     comparison="equal",

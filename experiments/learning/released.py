@@ -19,6 +19,7 @@ EXPERIMENT = Experiment(
     tasks=TASKS,
     methods=METHODS,
     seeds=SEEDS,
+    engine="mujoco",
     config=sizes.CONFIG,
     protocol={name: value for name, value in sizes.PROTOCOL.items() if name != "updates"},
 )

@@ -214,7 +214,9 @@ def learning(config: Config, spec: Spec, parts: Parts) -> tuple[Callable[[Tape],
 
     def edit_step(state: FasterState, batch: Batch, draws: actors.GaussianDraws) -> tuple[FasterState, Metrics]:
         value = lambda action: critic.values(state.critic.online.params, batch.obs, action)
-        edit, info = edits.soft_step(parts.edit, parts.edit_optimisers, state.edit, batch.obs, batch.action, draws, value, entropy)
+        edit, info = edits.soft_step(
+            parts.edit, parts.edit_optimisers, state.edit, batch.obs, batch.action, draws, value, entropy, batch.td_weight
+        )
         return state._replace(edit=edit), info
 
     return draw, critic_steps, edit_step

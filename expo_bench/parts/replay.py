@@ -77,7 +77,7 @@ def map_reward(rows: jax.Array, obs_size: int, action_size: int, change: Callabl
 def windows(rows: jax.Array, stored: jax.Array, obs_size: int, action_size: int, discount: jax.Array) -> Batch:
     """C successive steps each, [..., C, W], of which `stored` [..., C] exist -> Batch with action [..., C A].
 
-    reward = sum over the valid steps of discount^k r_k; bootstrap from the end of the window with discount^C (Q. Li et al. 2025, eq. 3).
+    reward = sum over the valid steps of discount^k r_k; actions beyond the episode's end are 0, so that nothing of the next one is seen; bootstrap from the end of the window with discount^C (Q. Li et al. 2025, eq. 3).
     """
     steps = unpack(rows, obs_size, action_size)
     length = rows.shape[-2]
@@ -85,7 +85,7 @@ def windows(rows: jax.Array, stored: jax.Array, obs_size: int, action_size: int,
     before = jnp.concatenate([jnp.zeros_like(ended[..., :1]), ended[..., :-1]], axis=-1)
     valid = ((before == 0) & stored).astype(jnp.float32)
     reward = jnp.sum(valid * discount ** jnp.arange(length) * steps.reward, axis=-1)
-    action = steps.action.reshape(*steps.reward.shape[:-1], length * action_size)
+    action = (valid[..., None] * steps.action).reshape(*steps.reward.shape[:-1], length * action_size)
     return Batch(steps.obs[..., 0, :], action, reward, jnp.max(valid * steps.terminated, axis=-1), steps.next_obs[..., -1, :], valid)
 
 

@@ -282,7 +282,7 @@ def test_windows_of_steps() -> None:
     np.testing.assert_array_equal(got.terminated, [0, 0, 0, 1])
     np.testing.assert_array_equal(got.obs, np.float32(batch.obs[:4]))
     np.testing.assert_array_equal(got.next_obs[0], np.float32(batch.next_obs[2]))
-    np.testing.assert_array_equal(got.action[1], np.float32(batch.action[1:4].reshape(-1)))
+    np.testing.assert_array_equal(got.action[1], np.float32([*batch.action[1], *batch.action[2], 0, 0]))
     np.testing.assert_array_equal(got.td_weight, [1, 0, 0, 0])
     np.testing.assert_array_equal(got.action_weight[1], [1, 1, 1, 1, 0, 0])
 
