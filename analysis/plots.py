@@ -22,8 +22,8 @@ from analysis.tables import shorten
 
 # Okabe and Ito's palette and two of Tol's colours: told apart with every common colour blindness. An agent has one colour in every figure.
 COLOURS = {
-    "expo": "#0072B2", "idql": "#E69F00", "rlpd": "#009E73", "fql": "#CC79A7", "bc": "#888888", "iql": "#56B4E9", "calql": "#D55E00",
-    "cal-ql": "#D55E00", "dsrl": "#AA4499", "ppo": "#999933", "sac": "#882255",
+    "expo": "#0072B2", "idql": "#E69F00", "rlpd": "#009E73", "fql": "#CC79A7", "bc": "#888888", "iql": "#56B4E9", "cal_ql": "#D55E00",
+    "dsrl": "#AA4499", "qc": "#44AA99", "sac": "#882255",
 }  # fmt: skip
 SPARE = ("#D55E00", "#44AA99", "#AA4499", "#999933", "#882255", "#56B4E9", "#117733", "#B8860B")
 DASHES = ("-", (0, (5, 1.6)), (0, (1.4, 1.4)), (0, (5, 1.4, 1.4, 1.4)))
@@ -43,20 +43,31 @@ LABEL_WIDTH = 40  # characters
 OFFLINE_SHARE = 0.25  # of the online width, for the offline phase
 
 
+FEW = 3  # so many siblings of one agent can be told apart by tints of its colour
+
+
 def colours(methods: Sequence[Method]) -> dict[str, tuple[str, object]]:
-    """(colour, line style) of every label: the agent's own colour, and lighter and dashed for each further variant or cell of it; what was
-    imported has dashes that nothing else has."""
-    unknown = sorted({method.agent for method in methods} - set(COLOURS))
-    base = COLOURS | {agent: SPARE[i % len(SPARE)] for i, agent in enumerate(unknown)}
-    siblings: dict[str, int] = {}
-    totals = {method.agent: sum(other.agent == method.agent for other in methods) for method in methods}
-    styles = {}
+    """(colour, line style) of every label, no two alike while colours and dashes last.
+
+    An agent has its own colour in every figure. Its further variants or cells are lighter and dashed while they are few; where they are many
+    (an ablation) they take the colours that no agent here needs. What was imported has dashes that nothing else has.
+    """
+    agents = list(dict.fromkeys(method.agent for method in methods))
+    own = {agent: COLOURS[agent] for agent in agents if agent in COLOURS}
+    free = [colour for colour in dict.fromkeys((*SPARE, *COLOURS.values())) if colour not in own.values()] or list(SPARE)
+    totals = {agent: sum(method.agent == agent for method in methods) for agent in agents}
+    ranks: dict[str, int] = {}
+    styles, taken = {}, 0
     for method in methods:
-        rank = siblings.get(method.agent, 0)
-        siblings[method.agent] = rank + 1
-        tint = 0.5 * rank / max(totals[method.agent] - 1, 1)
-        colour = (1 - tint) * np.array(to_rgb(base[method.agent])) + tint
-        styles[method.label] = (to_hex(colour), IMPORTED_DASHES if method.imported else DASHES[rank % len(DASHES)])
+        rank = ranks.get(method.agent, 0)
+        ranks[method.agent] = rank + 1
+        dashes = DASHES[rank % len(DASHES)]
+        if method.agent in own and (rank == 0 or totals[method.agent] <= FEW):
+            colour = to_hex((1 - 0.25 * rank) * np.array(to_rgb(own[method.agent])) + 0.25 * rank)
+        else:
+            colour, dashes = free[taken % len(free)], DASHES[taken // len(free) % len(DASHES)]
+            taken += 1
+        styles[method.label] = (colour, IMPORTED_DASHES if method.imported else dashes)
     return styles
 
 
@@ -99,7 +110,7 @@ def learning_curves(
         styles = colours(results.methods)
         span = _Axis([results.rows(s.task, s.label) for s in summaries], metric)
         for summary in reversed(summaries):  # the first method lies on top
-            _draw_method(axes, span, results.rows(summary.task, summary.label), metric, *styles[summary.label])
+            _draw_method(axes, span, results.rows(summary.task, summary.label), metric, *styles[summary.label], 0.14 if len(summaries) <= 5 else 0.06)
         by_agent = {method.agent: styles[method.label][0] for method in reversed(results.methods)}
         drawn = [_draw_published(axes, span, rows, by_agent) for rows in series if span.online_end]
         span.decorate(axes)
@@ -166,23 +177,23 @@ class _Axis:
             axes.annotate("offline\ngradient steps", (left / 2, 0), **below)
 
 
-def _draw_method(axes: Axes, span: _Axis, rows, metric: str, colour: str, dashes) -> None:
+def _draw_method(axes: Axes, span: _Axis, rows, metric: str, colour: str, dashes, shade: float) -> None:
     offline = efficiency.offline_curve(rows, metric)
     online = efficiency.online_curve(rows, metric)
     if offline.steps.size > 1 or (offline.steps.size and not online.steps.size):
-        _draw_curve(axes, span.offline_x(offline.steps), offline, colour, dashes)
+        _draw_curve(axes, span.offline_x(offline.steps), offline, colour, dashes, shade)
     if online.steps.size:
-        _draw_curve(axes, online.steps, online, colour, dashes)
+        _draw_curve(axes, online.steps, online, colour, dashes, shade)
     elif offline.steps.size and span.online_end:  # never went online: its level, to compare the others with
         level = offline.interval().mean[-1]
         axes.plot([0, span.online_end], [level, level], color=colour, linewidth=1.0, linestyle=(0, (1, 2)))
 
 
-def _draw_curve(axes: Axes, x: np.ndarray, curve: efficiency.Curve, colour: str, dashes) -> None:
+def _draw_curve(axes: Axes, x: np.ndarray, curve: efficiency.Curve, colour: str, dashes, shade: float) -> None:
     """Solid where every seed has a value, thin where some are missing: a jump there is a change of seeds, not of skill."""
     interval = curve.interval()
     low, high = np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1)  # clipped in the drawing only
-    axes.fill_between(x, low, high, where=np.isfinite(low), color=colour, alpha=0.14, linewidth=0)
+    axes.fill_between(x, low, high, where=np.isfinite(low), color=colour, alpha=shade, linewidth=0)
     full = interval.n == curve.seeds.size
     if not full.all():
         axes.plot(x, interval.mean, color=colour, linewidth=0.9, alpha=0.6, linestyle=(0, (1, 1.5)))

@@ -38,6 +38,13 @@ def test_every_method_keeps_its_agents_colour(run):
     assert len(set(styles.values())) == len(methods)
 
 
+def test_the_variants_of_an_ablation_are_told_apart_by_colour(tmp_path):
+    rows = [row for i in range(9) for row in curve([0.0, 0.5], variant=f"rule {i}" if i else "")] + curve([0.0, 0.3], agent="bc")
+    styles = plots.colours(load(write_run(tmp_path / "run", rows)).methods)
+    assert styles["expo"][0] == plots.COLOURS["expo"].lower() and styles["bc"][0] == plots.COLOURS["bc"].lower()
+    assert len({colour.lower() for colour, _ in styles.values()}) == 10
+
+
 def test_many_cells_and_long_names_fit(tmp_path, recwarn):
     rows = [row for i in range(14) for row in curve([0.0, 0.5, 0.6], variant="a variant with a long name", **{"expo.edit_scale": 0.01 * i})]
     results = load(write_run(tmp_path / "run", rows))
