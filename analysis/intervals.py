@@ -7,7 +7,7 @@ All three quantities are weighted sums of the ordered seeds, so a bootstrap of a
 that every resample gives to the ordered seeds, [resamples, n], are drawn once and serve all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,17 +49,18 @@ def t(x: np.ndarray, quantity: str, confidence: float, draws: Bootstrap) -> Limi
 
 def percentile(x: np.ndarray, quantity: str, confidence: float, draws: Bootstrap) -> Limits:
     """Quantiles of the bootstrap distribution, rliable's kind."""
-    return _quantiles(x @ draws.spread(order_weights(quantity, draws.n)).T, 0.5 - confidence / 2)
+    return tails(x @ draws.spread(order_weights(quantity, draws.n)).T, 0.5 - confidence / 2)
 
 
 def expanded(x: np.ndarray, quantity: str, confidence: float, draws: Bootstrap) -> Limits:
     """`percentile` at Hesterberg's (2015) levels, Phi(-sqrt(n / (n - 1)) t_{n-1}): they make a bootstrap as wide as Student's t would."""
     n = draws.n
     tail = stats.norm.cdf(np.sqrt(n / (n - 1)) * stats.t.ppf(0.5 - confidence / 2, n - 1))
-    return _quantiles(x @ draws.spread(order_weights(quantity, n)).T, tail)
+    return tails(x @ draws.spread(order_weights(quantity, n)).T, tail)
 
 
-def _quantiles(estimates: np.ndarray, tail: float) -> Limits:
+def tails(estimates: np.ndarray, tail: float) -> Limits:
+    """The quantiles `tail` and 1 - `tail` of estimates [C, B]."""
     low, high = np.quantile(estimates, [tail, 1 - tail], axis=1)
     return low, high
 
@@ -101,22 +102,20 @@ def studentised(x: np.ndarray, quantity: str, confidence: float, draws: Bootstra
     cases, and often where seeds tie.
     """
     weights = order_weights(quantity, draws.n)
-    middle = x @ weights
+    errors = standard_error(x, quantity, draws.spread)
+    return bootstrap_t(x @ weights, standard_error(x, quantity)[:, 0], x @ draws.spread(weights).T, errors, confidence)
+
+
+def bootstrap_t(middle: np.ndarray, error: np.ndarray, draws: np.ndarray, errors: np.ndarray, confidence: float) -> Limits:
+    """Bootstrap-t limits [C] from estimates and their standard errors [C] and those of their resamples [C, B]."""
     small = 1e-9 * (1 + np.abs(middle))[:, None]
-    gap = x @ draws.spread(weights).T - middle[:, None]
-    error = standard_error(x, quantity, draws.spread)
+    gap = draws - middle[:, None]
     # without spread the ratio is 0 / 0 = 0 or infinite, not what rounding left of both
     limit = np.where(np.abs(gap) <= small, 0.0, np.copysign(np.inf, gap))
-    ratios = np.where(error > small, gap / np.where(error > small, error, 1.0), limit)
+    ratios = np.where(errors > small, gap / np.where(errors > small, errors, 1.0), limit)
     low, high = np.quantile(ratios, [0.5 - confidence / 2, 0.5 + confidence / 2], axis=1, method="inverted_cdf")
-    own = standard_error(x, quantity)[:, 0]
-    width = np.where(own > small[:, 0], own, 0.0)
-    return middle - _product(high, width), middle - _product(low, width)
-
-
-def _product(quantile: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """quantile x width, with infinity x 0 = 0: a data set without spread has an interval without width."""
-    return np.where(width > 0, quantile, 0.0) * width
+    spread = error > small[:, 0]  # a data set without has an interval without width
+    return middle - np.where(spread, high, 0.0) * error, middle - np.where(spread, low, 0.0) * error
 
 
 def order(x: np.ndarray, quantity: str, confidence: float, draws: Bootstrap) -> Limits:
@@ -156,6 +155,35 @@ KINDS: dict[str, Callable[[np.ndarray, str, float, Bootstrap], Limits]] = {
 }  # fmt: skip
 
 
+class Parts:
+    """Data sets of unequal numbers of seeds, taken apart by those numbers and put together again as one `Interval`."""
+
+    def __init__(self, samples: Sequence[ArrayLike], axis: int = 0):
+        ordered, counts = zip(*(ordered_seeds(sample, axis) for sample in samples), strict=True)
+        self.shape = counts[0].shape
+        self.ordered = [sample.reshape(-1, sample.shape[-1]) for sample in ordered]
+        self.counts = np.stack([count.ravel() for count in counts], axis=1)  # [C, samples]
+        self.middle, self.low, self.high = np.full((3, len(self.counts)), np.nan)
+        self.kinds: set[str] = set()
+
+    def groups(self) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """(rows, samples [rows, n] in increasing order) for every combination of numbers of seeds without a 0 in it."""
+        for counts in np.unique(self.counts, axis=0):
+            rows = np.flatnonzero((self.counts == counts).all(axis=1))
+            if counts.all() and rows.size:
+                yield rows, [sample[rows, :count] for sample, count in zip(self.ordered, counts, strict=True)]
+
+    def fill(self, rows: np.ndarray, middle: np.ndarray, low: ArrayLike = np.nan, high: ArrayLike = np.nan, kind: str = "") -> None:
+        """Set estimates and limits of some rows."""
+        self.middle[rows], self.low[rows], self.high[rows] = middle, low, high
+        self.kinds |= {kind} - {""}
+
+    def interval(self) -> Interval:
+        """All of it; n is the smaller number of seeds where there are two samples."""
+        numbers = (self.middle, self.low, self.high, self.counts.min(axis=1))
+        return Interval(*(part.reshape(self.shape)[()] for part in numbers), " or ".join(sorted(self.kinds)))
+
+
 def default_kind(quantity: str, n: int) -> str:
     """The kind of interval that `interval` takes for a quantity of n seeds."""
     return DEFAULT[quantity][int(n >= FEW)]
@@ -174,21 +202,19 @@ def interval(
 
     `kind`: one of `KINDS`, or None for the default. The optimality gap is the mean of `statistics.shortfall(values)`. NaN is no seed.
     """
-    ordered, n = ordered_seeds(values, axis)
-    shape, size = n.shape, ordered.shape[-1]
-    flat, counts = ordered.reshape(-1, size), n.ravel()
-    middle, low, high = np.full((3, counts.size), np.nan)
-    chosen = set()
+    parts = Parts([values], axis)
     rng = np.random.default_rng(rng)
-    for count in np.unique(counts[counts > 0]):
-        rows = np.flatnonzero(counts == count)
-        middle[rows] = flat[rows, :count] @ order_weights(quantity, count)
+    for rows, (x,) in parts.groups():
+        count = x.shape[1]
+        centre = x.mean(axis=1, keepdims=True)  # taken off before anything is squared: steps are counted in millions
+        x = x - centre
+        middle = centre[:, 0] + x @ order_weights(quantity, count)
         if count == 1:
+            parts.fill(rows, middle)
             continue
         name = kind or default_kind(quantity, count)
-        chosen.add(name)
         draws = Bootstrap(count, resamples, rng)
-        for block in np.array_split(rows, -(-rows.size * resamples // BLOCK)):
-            low[block], high[block] = KINDS[name](flat[block, :count], quantity, confidence, draws)
-    method = " or ".join(sorted(chosen)) or kind or "t"
-    return Interval(*(part.reshape(shape)[()] for part in (middle, low, high)), n, method)
+        for block in np.array_split(np.arange(rows.size), -(-rows.size * resamples // BLOCK)):
+            low, high = KINDS[name](x[block], quantity, confidence, draws)
+            parts.fill(rows[block], middle[block], low + centre[block, 0], high + centre[block, 0], name)
+    return parts.interval()
