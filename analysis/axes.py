@@ -80,7 +80,9 @@ def wall_clock_curve(rows: pd.DataFrame, metric: str = "score") -> Curve:
     """
     if rows["wall_s"].isna().any():
         where = rows[rows["wall_s"].isna()].iloc[0]
-        raise ResultsError(f"{where['task']}/{where['method']}: seed {where['seed']} has rows without wall_s, so there is no wall-clock axis")
+        raise ResultsError(
+            f"{where['task']}/{where['method']}: seed {where['seed']} has rows without wall_s, so there is no wall-clock axis"
+        )
     drawn = tabulate(rows["seed"], rows["wall_s"], rows[metric], rows["seed"].unique())
     return replace(drawn, notes=(f"seconds of {drawn.seeds.size} seeds together, evaluations included, compilation not",))
 

@@ -109,7 +109,8 @@ def ratio(
     NaN where a mean is not positive. `kind`: "log " and one of `KINDS`.
     """
     log = _contrast(x, y, _log_over, kind.removeprefix("log "), axis, confidence, rng, kind)
-    return Interval(np.exp(log.estimate), np.exp(log.low), np.exp(log.high), log.n, log.method)
+    with np.errstate(over="ignore"):
+        return Interval(np.exp(log.estimate), np.exp(log.low), np.exp(log.high), log.n, log.method)
 
 
 def wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
