@@ -174,6 +174,7 @@ def recovery(rows: pd.DataFrame, metric: str = "score", tolerance: float = 0.0) 
     before = before[np.isfinite(before) & before.index.isin(online["seed"])].sort_index()
     seeds = before.index.to_numpy()
     chosen = online[online["seed"].isin(seeds)]
-    times = _times(tabulate(chosen["seed"], chosen["env_step"], chosen[metric], seeds), before.to_numpy() - tolerance)
+    wanted = before.to_numpy() - tolerance - 1e-12  # 0.4 - 0.1 is a little more than 0.3
+    times = _times(tabulate(chosen["seed"], chosen["env_step"], chosen[metric], seeds), wanted)
     first = chosen["env_step"].groupby(chosen["seed"]).min().reindex(seeds).to_numpy()
     return replace(times, right=np.where(times.right == first, 0.0, times.right)), seeds

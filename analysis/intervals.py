@@ -80,7 +80,7 @@ def bca(x: np.ndarray, quantity: str, confidence: float, draws: Bootstrap) -> Li
     estimates = np.sort(x @ draws.spread(order_weights(quantity, n)).T, axis=1)
     last = estimates.shape[1] - 1
     middle = (x @ order_weights(quantity, n))[:, None]
-    near = 1e-12 * (1 + np.abs(middle))  # equal but for rounding counts half on either side
+    near = 1e-9 * np.ptp(x, axis=1)[:, None]  # equal but for rounding counts half on either side
     below = 0.5 * ((estimates < middle - near).mean(axis=1) + (estimates <= middle + near).mean(axis=1))
     bias = stats.norm.ppf(np.clip(below, 1 / (last + 1), 1 - 1 / (last + 1)))
     left_out = np.array([np.insert(order_weights(quantity, n - 1), i, 0.0) for i in range(n)])
@@ -161,7 +161,7 @@ class Parts:
     def __init__(self, samples: Sequence[ArrayLike], axis: int = 0):
         ordered, counts = zip(*(ordered_seeds(sample, axis) for sample in samples), strict=True)
         self.shape = counts[0].shape
-        self.ordered = [sample.reshape(-1, sample.shape[-1]) for sample in ordered]
+        self.ordered = [sample.reshape(counts[0].size, sample.shape[-1]) for sample in ordered]
         self.counts = np.stack([count.ravel() for count in counts], axis=1)  # [C, samples]
         self.middle, self.low, self.high = np.full((3, len(self.counts)), np.nan)
         self.kinds: set[str] = set()

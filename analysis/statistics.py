@@ -108,6 +108,11 @@ def shortfall(values: ArrayLike, target: float = 1.0) -> np.ndarray:
     return np.maximum(target - np.asarray(values, dtype=np.float64), 0.0)
 
 
+def unseen_share(n: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share of seeds that could end otherwise although n seeds all ended alike: 1 - (1 - confidence)^(1/n), exact and one-sided."""
+    return 1 - (1 - confidence) ** (1 / n)
+
+
 def differences(
     reference: ArrayLike, reference_seeds: ArrayLike, other: ArrayLike, other_seeds: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:

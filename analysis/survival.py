@@ -7,8 +7,8 @@ that a mean exists although seeds never got there. What the evaluation grid leav
 at their left ends, all at their right ends), and limits are taken from the outer end of the pair.
 
     times = efficiency.times_to(curve, 0.8)
-    summarise(times).text            # '1,740 [1,200, 2,530], median in (1,500, 2,000]'
-    ratio(slow, fast).text           # 'at least 1.6x'
+    summarise(times).text            # '1,740 [1,200, 2,530]'
+    ratio(slow, fast).text           # 'at least 1.60x [1.13, ...]'
 """
 
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def npmle(times: Times, weights: np.ndarray | None = None) -> Distribution:
         if change < TOLERANCE:
             break
     step = np.array([bound[0] for bound in bounds])
-    return Distribution(step[cells], step[cells + 1], mass)
+    return Distribution(step[cells], step[cells + 1], mass / mass.sum(axis=-1, keepdims=True))
 
 
 def pseudo_values(times: Times, horizon: float) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +146,7 @@ class TimeSummary:
     span: tuple[float, float]  # the mean, as far as the grid leaves it open: at least and at most, without any sampling error
     median: tuple[float, float]  # lies in (low, high]; high is inf if fewer than half got there
     median_limits: tuple[float, float]  # percentile bootstrap, from `intervals.FEW` seeds on
+    earliest: float  # no seed got there before or at this step
 
     @property
     def complete(self) -> bool:
@@ -168,7 +169,7 @@ class TimeSummary:
         if self.note == "no data":
             return "-"
         if not self.reached:
-            return f">{self.horizon:,.0f} (0 of {self.n})"
+            return f">{self.earliest:,.0f} (0 of {self.n})"
         if not self.complete:
             return f">={self.mean.estimate:,.0f} ({self.reached} of {self.n})"
         bounds = "one seed" if self.n == 1 else f"{self.mean.low:,.0f}, {self.mean.high:,.0f}"
@@ -183,7 +184,7 @@ def summarise(
     reached = int((times.right <= horizon).sum())
     if not times.n or not np.isfinite(horizon):
         empty = (np.nan, np.nan)
-        return TimeSummary(times.n, 0, np.nan, Interval(*np.full((3, 1), np.nan), np.array(0)), empty, empty, empty)
+        return TimeSummary(times.n, 0, np.nan, Interval(*np.full((3, 1), np.nan), np.array(0)), empty, empty, empty, np.nan)
     low, high = pseudo_values(times, horizon)
     whole = npmle(times)
     limits = (np.nan, np.nan)
@@ -200,6 +201,7 @@ def summarise(
         span=tuple(float(side) for side in whole.mean(horizon)),
         median=tuple(float(side) for side in whole.median()),
         median_limits=limits,
+        earliest=float(times.left.min()),
     )
 
 
@@ -229,18 +231,22 @@ class Ratio:
 
     @property
     def text(self) -> str:
-        """`2.3x [1.5, 3.6]`; `at least 1.8x [1.3, ...]` where the slower agent has seeds that never got there; see `bound`."""
+        """`2.31x [1.52, 3.60]`; `at least 1.80x [1.31, ...]` where the slower agent has seeds that never got there; see `bound`."""
         if self.bound == "none":
             return "no statement: neither got there" if np.isfinite(self.horizon) else "-"
-        low, high = (f"{limit:.2g}" for limit in (self.interval.low, self.interval.high))
+        middle, low, high = map(_factor, (self.interval.estimate, self.interval.low, self.interval.high))
         shown = {"at least": f"[{low}, ...]", "at most": f"[..., {high}]"}.get(self.bound, f"[{low}, {high}]")
         if self.interval.n < 2:
             shown = "[one seed]"
         head = f"{self.bound} " if self.bound in ("at least", "at most") else ""
-        tail = ""
-        if self.bound == "restricted":
-            tail = f" over the first {self.horizon:,.0f}, where {self.slow[0]} of {self.slow[1]} and {self.fast[0]} of {self.fast[1]} seeds get there"
-        return f"{head}{self.interval.estimate:.2g}x {shown}{tail}"
+        counts = f"{self.slow[0]} of {self.slow[1]} and {self.fast[0]} of {self.fast[1]} seeds get there"
+        tail = f" over the first {self.horizon:,.0f}, where {counts}" if self.bound == "restricted" else ""
+        return f"{head}{middle}x {shown}{tail}"
+
+
+def _factor(value: float) -> str:
+    """`2.31`, `14`, `1.2e+06`: intervals of three seeds can be that wide."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}" if value < 1e4 else f"{value:.1e}"
 
 
 def ratio(slow: Times, fast: Times, confidence: float = CONFIDENCE) -> Ratio:
