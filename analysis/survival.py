@@ -102,15 +102,18 @@ def outer_mean(low: np.ndarray, high: np.ndarray, kind: str = "log t", axis: int
 
     The estimate takes times as spread evenly in their intervals. `kind`: "t" or "log t", Student's t for the mean or for its logarithm.
     """
-    sides = [intervals.interval(side, "mean", "t", axis, confidence) for side in (low, high)]
-    if kind == "t":
-        bottom, top = sides[0].low, sides[1].high
-    else:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            factors = [np.exp((side.high - side.estimate) / side.estimate) for side in sides]
-            bottom = np.where(sides[0].estimate > 0, sides[0].estimate / factors[0], np.where(sides[0].n > 1, 0.0, np.nan))
-            top = sides[1].estimate * factors[1]
-    return Interval((sides[0].estimate + sides[1].estimate) / 2, bottom, top, sides[0].n, kind)
+    below, above = (intervals.interval(side, "mean", "t", axis, confidence) for side in (low, high))
+    bottom, top = below.low, above.high
+    if kind != "t":
+        bottom, top = _log_limit(below.estimate, below.low - below.estimate), _log_limit(above.estimate, above.high - above.estimate)
+    return Interval((below.estimate + above.estimate) / 2, bottom, top, below.n, kind)
+
+
+def _log_limit(mean: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """mean exp(half / mean); a mean of 0 is that of seeds that are all 0."""
+    positive = mean > 0
+    with np.errstate(over="ignore"):
+        return np.where(positive, mean * np.exp(half / np.where(positive, mean, 1.0)), 0.0 * half)[()]
 
 
 def outer_ratio(

@@ -64,7 +64,9 @@ def test_equal_seeds_have_no_width_and_say_so(quantity, kind):
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    np.testing.assert_array_equal(limits(VALUES, "iqm", "percentile", rng=3), limits(VALUES, "iqm", "percentile", rng=np.random.default_rng(3)))
+    np.testing.assert_array_equal(
+        limits(VALUES, "iqm", "percentile", rng=3), limits(VALUES, "iqm", "percentile", rng=np.random.default_rng(3))
+    )
     assert (limits(VALUES, "iqm", "scaled", rng=3) != limits(VALUES, "iqm", "scaled", rng=4)).any()
 
 
