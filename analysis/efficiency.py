@@ -1,11 +1,15 @@
-"""Learning curves as arrays, and what is read off them: final performance, area, steps to a threshold, the drop at the switch."""
+"""Learning curves as arrays, and what is read off them: final performance, area, regret, steps to a threshold, drop and recovery at the switch.
 
-from dataclasses import dataclass
+Nothing is smoothed and nothing is read between evaluations, except where a function says so; `axes` does both, and notes it in the curve.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis import statistics
+from analysis.survival import Times
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class Curve:
     steps: np.ndarray  # [E] environment steps, or gradient steps of the offline phase; increasing
     values: np.ndarray  # [S, E]
     evaluated: np.ndarray  # [S, E] bool
+    notes: tuple[str, ...] = ()  # what was done to the evaluations, for captions
+
+    @property
+    def statement(self) -> str:
+        """What was done to the evaluations, or that nothing was."""
+        return "; ".join(self.notes) or "evaluations as they are, not smoothed"
 
     @property
     def unfinished(self) -> np.ndarray:
@@ -33,7 +43,7 @@ class Curve:
 def offline_curve(rows: pd.DataFrame, metric: str = "score") -> Curve:
     """The evaluations of the offline phase over gradient steps. `rows`: one method on one task."""
     rows = rows[rows["phase"] == "offline"]
-    return _curve(rows["seed"], rows["grad_step"], rows[metric], rows["seed"].unique())
+    return tabulate(rows["seed"], rows["grad_step"], rows[metric], rows["seed"].unique())
 
 
 def online_curve(rows: pd.DataFrame, metric: str = "score") -> Curve:
@@ -44,11 +54,11 @@ def online_curve(rows: pd.DataFrame, metric: str = "score") -> Curve:
     online = rows[rows["phase"] == "online"]
     seeds = np.sort(rows["seed"].unique())
     if online.empty:
-        return _curve(online["seed"], online["env_step"], online[metric], seeds)
+        return tabulate(online["seed"], online["env_step"], online[metric], seeds)
     start = _last_offline(rows)
     start = start[~start["seed"].isin(online.loc[online["env_step"] == 0, "seed"])].assign(env_step=0)
     both = pd.concat([start, online], ignore_index=True)
-    return _curve(both["seed"], both["env_step"], both[metric], seeds)
+    return tabulate(both["seed"], both["env_step"], both[metric], seeds)
 
 
 def _last_offline(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +66,8 @@ def _last_offline(rows: pd.DataFrame) -> pd.DataFrame:
     return offline.sort_values("grad_step").drop_duplicates("seed", keep="last")
 
 
-def _curve(seed: pd.Series, step: pd.Series, value: pd.Series, seeds: np.ndarray) -> Curve:
+def tabulate(seed: pd.Series, step: pd.Series, value: pd.Series, seeds: np.ndarray) -> Curve:
+    """One row per evaluation -> the curve of these seeds, some of which may have no row."""
     seeds = np.sort(np.asarray(seeds))
     steps, column = np.unique(step.to_numpy(), return_inverse=True)
     row = np.searchsorted(seeds, seed.to_numpy())
@@ -101,60 +112,37 @@ def area(curve: Curve, start: float | None = None, stop: float | None = None) ->
     return out
 
 
-def steps_to(curve: Curve, threshold: float) -> np.ndarray:
-    """Environment steps until two consecutive evaluations of a seed are at or above `threshold` (the first of the two). [S].
+def regret(curve: Curve, ceiling: float = 1.0, start: float | None = None, stop: float | None = None) -> np.ndarray:
+    """What a seed lost against a policy that scores `ceiling` all along, in score x environment steps, over [start, stop] as in `area`. [S]."""
+    start = curve.steps[0] if start is None and curve.steps.size else start
+    stop = curve.steps[-1] if stop is None and curve.steps.size else stop
+    return (ceiling - area(curve, start, stop)) * (float(stop) - float(start)) if curve.steps.size else area(curve)
 
-    inf where that never happens: the run ended first, so all that is known is that it takes longer. Two, because a single evaluation of
-    a few episodes passes any threshold by luck. A non-finite evaluation is not at or above anything.
+
+def times_to(curve: Curve, threshold: float) -> Times:
+    """When each seed came to stay at or above `threshold`: at two consecutive evaluations, of which the first is the right end.
+
+    Two, because a single evaluation of a few episodes passes any threshold by luck; the last evaluation can therefore confirm, not begin,
+    and a seed that is above there alone counts as unknown since the one before. A non-finite evaluation is not at or above anything.
     """
-    out = np.full(curve.seeds.size, np.inf)
-    for row in range(curve.seeds.size):
-        steps = curve.steps[curve.evaluated[row]]
+    return _times(curve, np.full(curve.seeds.size, threshold))
+
+
+def _times(curve: Curve, thresholds: np.ndarray) -> Times:
+    left, right = np.zeros(curve.seeds.size), np.full(curve.seeds.size, np.inf)
+    horizon = np.nan
+    for row, threshold in enumerate(thresholds):
+        steps = curve.steps[curve.evaluated[row]].astype(np.float64)
+        if steps.size > 1:
+            horizon = np.fmax(horizon, steps[-2])
         above = curve.values[row, curve.evaluated[row]] >= threshold  # NaN compares False
         hits = np.flatnonzero(above[:-1] & above[1:])
         if hits.size:
-            out[row] = steps[hits[0]]
-    return out
-
-
-@dataclass(frozen=True)
-class StepsSummary:
-    """Environment steps to a threshold over n seeds, right-censored at `limit` (the method's last evaluation) where it was not reached."""
-
-    n: int
-    reached: int
-    median: float  # inf unless more than half of the seeds got there
-    interval: statistics.Interval | None  # only if all seeds got there: a mean over some of them would flatter
-    limit: float
-
-    @property
-    def text(self) -> str:
-        """`12,000 [9,000, 15,000]`, `median 12,000 (4 of 5)`, `>20,000 (2 of 5)`, or `-` without a curve."""
-        if not self.n or not np.isfinite(self.limit):
-            return "-"
-        if self.interval is not None:
-            bounds = f"{self.interval.low:,.0f}, {self.interval.high:,.0f}"
-            bounds = "one seed" if self.n == 1 else "all equal" if self.interval.zero_width else bounds
-            return f"{self.interval.mean:,.0f} [{bounds}]"
-        if np.isfinite(self.median):
-            return f"median {self.median:,.0f} ({self.reached} of {self.n})"
-        return f">{self.limit:,.0f} ({self.reached} of {self.n})"
-
-
-def summarise_steps(curve: Curve, threshold: float) -> StepsSummary:
-    """`steps_to` over seeds, censoring kept in sight."""
-    steps = steps_to(curve, threshold)
-    reached = int(np.isfinite(steps).sum())
-    limit = float(curve.steps[-1]) if curve.steps.size else np.nan
-    everyone = reached == steps.size and reached > 0
-    # np.median would average inf with a number: an even split then reads inf, which is what is known
-    return StepsSummary(
-        n=steps.size,
-        reached=reached,
-        median=float(np.median(steps)) if steps.size else np.nan,
-        interval=statistics.mean_interval(steps) if everyone else None,
-        limit=limit,
-    )
+            right[row] = steps[hits[0]]
+            left[row] = steps[hits[0] - 1] if hits[0] else 0.0  # (0, 0] is the time 0 itself
+        elif steps.size:
+            left[row] = steps[-1] if not above[-1] else steps[-2] if steps.size > 1 else 0.0
+    return Times(left, right, float(horizon))
 
 
 def switch_drop(rows: pd.DataFrame, metric: str = "score") -> tuple[np.ndarray, np.ndarray]:
@@ -163,8 +151,30 @@ def switch_drop(rows: pd.DataFrame, metric: str = "score") -> tuple[np.ndarray, 
     An online evaluation at environment step 0 is still the offline policy, so it is not the first one after. A seed without both is
     left out.
     """
-    before = _last_offline(rows).set_index("seed")[metric]
-    online = rows[(rows["phase"] == "online") & (rows["env_step"] > 0)]
+    before, online = _around_switch(rows, metric)
     after = online.sort_values("env_step").drop_duplicates("seed", keep="first").set_index("seed")[metric]
     drop = (after - before).dropna().sort_index()
     return drop.to_numpy(dtype=np.float64), drop.index.to_numpy()
+
+
+def _around_switch(rows: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.DataFrame]:
+    """(last offline value by seed, the online rows after step 0)."""
+    online = rows[(rows["phase"] == "online") & (rows["env_step"] > 0)]
+    return _last_offline(rows).set_index("seed")[metric], online
+
+
+def recovery(rows: pd.DataFrame, metric: str = "score", tolerance: float = 0.0) -> tuple[Times, np.ndarray]:
+    """Environment steps until a seed is back at its own last offline value less `tolerance`, at two consecutive evaluations:
+    (times, seeds[S]).
+
+    0 for a seed whose first online evaluations are not below it: there was nothing to recover from. A seed without a finite offline value
+    or without an online evaluation after step 0 is left out.
+    """
+    before, online = _around_switch(rows, metric)
+    before = before[np.isfinite(before) & before.index.isin(online["seed"])].sort_index()
+    seeds = before.index.to_numpy()
+    chosen = online[online["seed"].isin(seeds)]
+    wanted = before.to_numpy() - tolerance - 1e-12  # 0.4 - 0.1 is a little more than 0.3
+    times = _times(tabulate(chosen["seed"], chosen["env_step"], chosen[metric], seeds), wanted)
+    first = chosen["env_step"].groupby(chosen["seed"]).min().reindex(seeds).to_numpy()
+    return replace(times, right=np.where(times.right == first, 0.0, times.right)), seeds

@@ -142,7 +142,7 @@ def _verdict(summaries: Sequence[Summary], anchor: Method) -> str:
     ]
     how = (
         "Final score: the last evaluation. Brackets: 95 % t intervals over seeds; differences are taken seed by seed, on the same "
-        "evaluation episodes. Separable: that interval leaves out 0. The intervals are not widened for the number of comparisons made."
+        "evaluation episodes. Separable: that interval leaves out 0. Intervals are not widened for the number of comparisons made; the p below are."
     )
     return page.section("Verdict", *cards, page.paragraph(how, "note"))
 
@@ -153,10 +153,11 @@ def _results_table(summaries: Sequence[Summary], threshold: float) -> str:
     spans = "; ".join(f"{task}: {low:,.0f} to {high:,.0f}" for task, (low, high) in windows.items())
     how = (
         "IQM: mean of the middle half of the seeds. AUC: mean score over the online steps that every method of the task covers "
-        f"({spans or 'none'}), by the trapezoid rule. Steps to {100 * threshold:g} %: the first of two consecutive evaluations at or above "
-        "it; a mean with interval only if every seed got there, otherwise how many did. Switch: the change from offline to online, first "
-        "online evaluation minus last offline one. Seeds as 4/5: one of five has no finite final score. No interval is clipped: one may "
-        "pass 0 or 1."
+        f"({spans or 'none'}), by the trapezoid rule. Steps to {100 * threshold:g} %: environment steps until two consecutive evaluations "
+        "are at or above it, mean over seeds; a seed gets there somewhere between two evaluations, and the interval allows for all of that "
+        "gap; >= where seeds never got there (how many did), their steps counting up to the end. Switch: the change from offline to online, "
+        "first online evaluation minus last offline one. Seeds as 4/5: one of five has no finite final score. No interval is clipped: one "
+        "may pass 0 or 1."
     )
     return page.section("Results", page.table(header, rows, numbers=("seeds", "IQM"), group=True), page.paragraph(how, "note"))
 
@@ -166,11 +167,30 @@ def _paired(summaries: Sequence[Summary], anchor: Method, gaps: Sequence[str]) -
     title = f"Paired differences: {anchor.label} minus the others"
     if not final:
         return page.section(title, page.paragraph("No task has another method to compare with."))
-    header = ["task", "method", "shared seeds", "final score [95 %]", "", "AUC [95 %]", ""]
-    rows = [
-        [f.task, f.other.label, str(f.interval.n), _gap(f), _separable(f), _gap(a), _separable(a)] for f, a in zip(final, area, strict=True)
+    header = [
+        "task",
+        "method",
+        "shared seeds",
+        "final score [95 %]",
+        "",
+        "p (Holm)",
+        "AUC [95 %]",
+        "",
+        "p (Holm)",
+        "steps to the threshold",
     ]
-    note = page.paragraph(f"Above 0: {anchor.label} is better. A seed gives every method the same evaluation episodes.", "note")
+    by_name = {(s.task, s.method): s for s in summaries}
+    ratios = [summary.time_ratio(by_name[f.task, f.other], by_name[f.task, anchor]).text for f in final]
+    columns = zip(final, summary.adjusted_p(final), area, summary.adjusted_p(area), ratios, strict=True)
+    rows = [
+        [f.task, f.other.label, str(f.interval.n), _gap(f), _separable(f), _p(p), _gap(a), _separable(a), _p(q), steps]
+        for f, p, a, q, steps in columns
+    ]
+    how = (
+        f"Above 0: {anchor.label} is better. A seed gives every method the same evaluation episodes. p: Student's t on the differences, "
+        f"adjusted by Holm's method for the {len(final)} comparisons of its column. Steps: how many times as many the other method takes."
+    )
+    note = page.paragraph(how, "note")
     return page.section(
         title, f'<div class="figures">{"".join(gaps)}</div>', page.table(header, rows, numbers=("shared seeds",), group=True), note
     )
@@ -193,6 +213,10 @@ def _published(results: Results, summaries: Sequence[Summary]) -> str:
 
 def _gap(pair: Paired) -> str:
     return tables.show_interval(pair.interval, digits=3, sign=True)
+
+
+def _p(value: float) -> str:
+    return "-" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _separable(pair: Paired) -> str:

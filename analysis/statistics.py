@@ -2,6 +2,7 @@
 
 Every function takes NaN as "this seed has no value here", leaves it out, and reports in `n` how many seeds are left.
 Intervals are never clipped: the t interval of a success rate may pass 1, which says that the normal approximation is strained there.
+What else is known of an interval, its measured coverage above all, stands in docs/coverage.md.
 """
 
 from dataclasses import dataclass
@@ -15,12 +16,18 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence limits; floats, or arrays of one shape. `low` and `high` are NaN with fewer than two seeds."""
+    """An estimate and its confidence limits; floats, or arrays of one shape. `low` and `high` are NaN with fewer than two seeds."""
 
-    mean: np.ndarray
+    estimate: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    n: np.ndarray
+    n: np.ndarray  # seeds; of two agents, those of the smaller group
+    method: str = "t"  # how the limits were made, for captions
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The estimate, by its name where it is a mean."""
+        return self.estimate
 
     @property
     def zero_width(self) -> np.ndarray:
@@ -57,18 +64,53 @@ def mean_interval(values: ArrayLike, axis: int = 0, confidence: float = CONFIDEN
     return Interval(mean, mean - half, mean + half, n)
 
 
+# Mean, IQM and median are one family: the mean of the middle part of the ordered seeds, n/2 - h to n/2 + h, for these h.
+HALF = {"mean": lambda n: n / 2, "iqm": lambda n: n / 4, "median": lambda n: 0.5 + 0 * n}
+
+
+def order_weights(quantity: str, n: ArrayLike, size: int | None = None) -> np.ndarray:
+    """Weights of the order statistics x_(1) <= ... <= x_(n) in a quantity of `HALF`: [..., size], 0 beyond n; n may be an array.
+
+    The IQM is the mean of the middle half exactly: a seed that lies half inside counts half (Agarwal et al., 2021, for any n).
+    """
+    n = np.asarray(n, dtype=np.float64)[..., None]
+    rank = np.arange(int(n.max(initial=0)) if size is None else size)
+    half = HALF[quantity](n)
+    inside = np.minimum(rank + 1, n / 2 + half) - np.maximum(rank, n / 2 - half)  # the part of [rank, rank + 1] in the middle
+    return np.where(n > 0, np.clip(inside, 0.0, None) / np.where(n > 0, 2 * half, 1.0), 0.0)
+
+
+def ordered_seeds(values: ArrayLike, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(values with the seeds last and in increasing order, what is not finite as NaN at the end; number of finite ones)."""
+    values = np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1)
+    ordered = np.sort(np.where(np.isfinite(values), values, np.nan), axis=-1)
+    return ordered, np.isfinite(ordered).sum(axis=-1)
+
+
+def estimate(values: ArrayLike, quantity: str = "mean", axis: int = 0) -> np.ndarray:
+    """Mean, median or IQM over seeds ("mean", "median", "iqm"); NaN where no seed has a value."""
+    ordered, n = ordered_seeds(values, axis)
+    total = (order_weights(quantity, n, ordered.shape[-1]) * np.nan_to_num(ordered)).sum(axis=-1)
+    return np.where(n > 0, total, np.nan)
+
+
 def interquartile_mean(values: ArrayLike, axis: int = 0) -> np.ndarray:
     """Mean of the middle half of the seeds (Agarwal et al., 2021), exactly: a seed that lies half inside counts half.
 
     Equal to a 25 % trimmed mean where n is a multiple of 4. rliable drops floor(n/4) whole values at each end, which for 5 seeds is the
     middle 60 %; here it is 50 % for every n. NaN where no seed has a value.
     """
-    ordered = np.sort(np.moveaxis(np.asarray(values, dtype=np.float64), axis, -1), axis=-1)  # NaN last
-    n = np.isfinite(ordered).sum(axis=-1, keepdims=True)
-    rank = np.arange(ordered.shape[-1])
-    weight = np.clip(np.minimum(rank + 1, 0.75 * n) - np.maximum(rank, 0.25 * n), 0.0, None)  # the part of [rank, rank + 1] in the middle
-    total = np.where(weight > 0, weight * np.nan_to_num(ordered), 0.0).sum(axis=-1)
-    return total / np.where(n[..., 0] > 0, 0.5 * n[..., 0], np.nan)
+    return estimate(values, "iqm", axis)
+
+
+def shortfall(values: ArrayLike, target: float = 1.0) -> np.ndarray:
+    """What each seed lacks of `target`, 0 where it is reached; its mean is the optimality gap (Agarwal et al., 2021)."""
+    return np.maximum(target - np.asarray(values, dtype=np.float64), 0.0)
+
+
+def unseen_share(n: int, confidence: float = CONFIDENCE) -> float:
+    """The largest share of seeds that could end otherwise although n seeds all ended alike: 1 - (1 - confidence)^(1/n), exact and one-sided."""
+    return 1 - (1 - confidence) ** (1 / n)
 
 
 def differences(

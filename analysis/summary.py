@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from analysis import efficiency, statistics
+from analysis import comparisons, efficiency, statistics, survival
 from analysis.load import Method, Results
 
 THRESHOLD = 0.8
@@ -27,13 +28,18 @@ class Summary:
     success: np.ndarray  # [S]
     area: np.ndarray  # [S] mean score over `window`
     window: tuple[float, float]  # environment steps that every method of the task with an online curve covers
-    steps: efficiency.StepsSummary
+    times: survival.Times  # environment steps to the threshold
     drop: statistics.Interval  # first online evaluation minus the last offline one
 
     @property
     def label(self) -> str:
         """The method's label."""
         return self.method.label
+
+    @cached_property
+    def steps(self) -> survival.TimeSummary:
+        """Mean and median of `times`."""
+        return survival.summarise(self.times)
 
     @property
     def success_differs(self) -> bool:
@@ -96,7 +102,7 @@ def _summary(
         success=efficiency.final(efficiency.final_curve(rows, "success")),
         area=efficiency.area(online, *window),
         window=window,
-        steps=efficiency.summarise_steps(online, threshold),
+        times=efficiency.times_to(online, threshold),
         drop=statistics.mean_interval(efficiency.switch_drop(rows)[0]),
     )
 
@@ -122,6 +128,16 @@ def paired(summaries: Sequence[Summary], reference: Method, metric: str = "final
     """Reference minus every other method, task by task; a task without the reference has none."""
     anchors = {summary.task: summary for summary in summaries if summary.method == reference}
     return [compare(anchors[s.task], s, metric) for s in summaries if s.task in anchors and s.method != reference]
+
+
+def adjusted_p(pairs: Sequence[Paired]) -> np.ndarray:
+    """p of every pair (Student's t on its differences), adjusted by Holm for all of these pairs; NaN where a pair has no p."""
+    return comparisons.holm([comparisons.p_value(pair.differences) for pair in pairs])
+
+
+def time_ratio(slow: Summary, fast: Summary) -> survival.Ratio:
+    """How many times as many environment steps `slow` takes to the threshold as `fast`, on their task."""
+    return survival.ratio(slow.times, fast.times)
 
 
 def seed_remarks(results: Results) -> pd.DataFrame:
@@ -181,9 +197,14 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     single = [s.label for s in summaries if s.seeds.size == 1]
     if single:
         out.append(f"one seed only for {', '.join(single)}: there is no interval, and nothing can be said about another seed.")
-    equal = [s.label for s in summaries if statistics.mean_interval(s.score).zero_width]
+    equal = [s for s in summaries if statistics.mean_interval(s.score).zero_width]
     if equal:
-        out.append(f"all seeds of {', '.join(equal)} end with the same score: an interval without width is no certainty.")
+        most = statistics.unseen_share(min(int(np.isfinite(s.score).sum()) for s in equal))
+        listed = ", ".join(s.label for s in equal)
+        out.append(
+            f"all seeds of {listed} end with the same score: an interval without width is no certainty, as up to {most:.0%} of further seeds "
+            "could end otherwise (95 %)."
+        )
     scores = results.frame.loc[results.frame["task"] == task, "score"]
     if (scores < 0).any() or (scores > 1).any():
         out.append(f"scores from {scores.min():.3g} to {scores.max():.3g} leave [0, 1], where thresholds and areas are meant.")

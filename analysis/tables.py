@@ -34,7 +34,7 @@ def text_table(results: Results, threshold: float = THRESHOLD) -> str:
         chosen = [summary for summary in summaries if summary.task == task]
         blocks.append("\n".join([f"{task}: {_final_step(chosen)}", *_aligned(*_text_columns(chosen, threshold))]))
     notes = "means and 95 % t intervals over seeds; AUC: mean score over the online steps that all methods share;"
-    notes += f"\nsteps to {100 * threshold:g} %: the first of two consecutive evaluations at or above it (seeds that got there)"
+    notes += f"\nsteps to {100 * threshold:g} %: until two consecutive evaluations at or above it; >= where not all seeds got there"
     return "\n\n".join([*blocks, notes]) + "\n"
 
 
@@ -132,8 +132,8 @@ def csv_table(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str
             record |= {f"{name}_mean": interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_n": interval.n}
         steps = s.steps
         record |= {"auc_from": s.window[0], "auc_to": s.window[1], "threshold": threshold, "threshold_reached": steps.reached}
-        reached = steps.interval or Interval(*[np.array(np.nan)] * 3, np.array(0))
-        record |= {"steps_median": steps.median, "steps_mean": reached.mean, "steps_low": reached.low, "steps_high": reached.high}
+        record |= {"steps_horizon": steps.horizon, "steps_restricted_mean": steps.mean.estimate, "steps_restricted_low": steps.mean.low}
+        record |= {"steps_restricted_high": steps.mean.high, "steps_median_from": steps.median[0], "steps_median_to": steps.median[1]}
         records.append(
             {key: "" if isinstance(v, float | np.ndarray | np.floating) and not np.isfinite(v) else v for key, v in record.items()}
         )

@@ -1,6 +1,6 @@
 """The machine: its devices and the best rate of its matrix products, all devices together, as one line of JSON.
 
-    python -m benchmarks.machine --precision float32
+python -m benchmarks.machine --precision float32
 """
 
 from __future__ import annotations

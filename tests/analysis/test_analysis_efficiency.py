@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import curve, evaluation
 
-from analysis import efficiency
+from analysis import efficiency, survival
 
 
 def online(*seeds, **fields) -> efficiency.Curve:
@@ -30,7 +30,7 @@ def test_a_method_that_never_went_online_ends_with_its_offline_phase():
     assert efficiency.online_curve(rows).steps.size == 0
     np.testing.assert_allclose(efficiency.final(efficiency.final_curve(rows)), [0.4])
     assert np.isnan(efficiency.area(efficiency.online_curve(rows)))
-    assert efficiency.summarise_steps(efficiency.online_curve(rows), 0.8).text == "-"
+    assert survival.summarise(efficiency.times_to(efficiency.online_curve(rows), 0.8)).text == "-"
 
 
 def test_final_is_nan_for_a_seed_that_did_not_get_there():
@@ -60,32 +60,35 @@ def test_no_area_without_the_whole_stretch_or_with_a_gap_in_it():
     assert np.isnan(efficiency.area(result, 100, 100)).all()
 
 
-@pytest.mark.parametrize("scores, steps", [
-    ([0.0, 0.8, 0.8], 100),
-    ([0.9, 0.9, 0.0], 0),
-    ([0.9, 0.1, 0.9, 0.1], np.inf),  # never twice in a row
-    ([0.0, 0.9, np.nan, 0.9, 0.9], 300),
-    ([0.1, 0.2, 0.9], np.inf),  # once, at the very end
-    ([0.9], np.inf),
+@pytest.mark.parametrize("scores, left, right", [
+    ([0.0, 0.8, 0.8], 0, 100),
+    ([0.9, 0.9, 0.0], 0, 0),  # there from the start: exactly 0
+    ([0.9, 0.1, 0.9, 0.1], 300, np.inf),  # never twice in a row
+    ([0.0, 0.9, np.nan, 0.9, 0.9], 200, 300),
+    ([0.1, 0.2, 0.9], 100, np.inf),  # once, at the very end: may have been since the evaluation before
+    ([0.1, 0.2, 0.3], 200, np.inf),
+    ([0.9], 0, np.inf),
 ])  # fmt: skip
-def test_steps_to_a_threshold_need_two_in_a_row(scores, steps):
-    np.testing.assert_array_equal(efficiency.steps_to(online(scores), 0.8), [steps])
+def test_steps_to_a_threshold_lie_between_two_evaluations(scores, left, right):
+    times = efficiency.times_to(online(scores), 0.8)
+    assert (times.left.item(), times.right.item()) == (left, right)
 
 
-def test_steps_when_every_seed_got_there():
-    summary = efficiency.summarise_steps(online([0.0, 0.9, 0.9, 0.9], [0.0, 0.0, 0.9, 0.9], [0.0, 0.9, 0.9, 0.9]), 0.8)
-    assert (summary.reached, summary.n, summary.median) == (3, 3, 100)
-    assert summary.text == "133 [-10, 277]"
+def test_the_horizon_is_the_last_evaluation_but_one():
+    assert efficiency.times_to(online([0.0, 0.1, 0.2], [0.0, 0.1, 0.2, 0.3]), 0.8).horizon == 200
+    assert np.isnan(efficiency.times_to(online([0.0]), 0.8).horizon)
 
 
-def test_steps_when_most_or_few_got_there():
-    there, never = [0.0, 0.9, 0.9], [0.0, 0.1, 0.1]
-    most = efficiency.summarise_steps(online(there, never, there), 0.8)
-    assert most.interval is None and most.text == "median 100 (2 of 3)"
-    assert efficiency.summarise_steps(online(there, never), 0.8).text == ">200 (1 of 2)"
-    assert efficiency.summarise_steps(online(never, never), 0.8).text == ">200 (0 of 2)"
-    assert efficiency.summarise_steps(online(there), 0.8).text == "100 [one seed]"
-    assert efficiency.summarise_steps(online(there, there), 0.8).text == "100 [all equal]"
+def test_a_curve_that_starts_later_leaves_its_first_gap_open():
+    times = efficiency.times_to(online([0.9, 0.9, 0.9], start=500), 0.8)
+    assert (times.left.item(), times.right.item()) == (0, 500)
+
+
+def test_regret_is_what_a_perfect_policy_would_have_had_more():
+    result = online([0.0, 1.0, 1.0], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(efficiency.regret(result), [50.0, 100.0])  # 0.25 and 0.5 of a score over 200 steps
+    np.testing.assert_allclose(efficiency.regret(result, ceiling=2.0, start=100, stop=200), [100.0, 150.0])
+    assert np.isnan(efficiency.regret(online([0.5], [0.4]))).all()
 
 
 def test_the_drop_is_the_first_online_evaluation_minus_the_last_offline_one():
@@ -97,3 +100,22 @@ def test_the_drop_is_the_first_online_evaluation_minus_the_last_offline_one():
     drop, seeds = efficiency.switch_drop(pd.DataFrame(rows))
     np.testing.assert_allclose(drop, [-0.3, 0.1])
     np.testing.assert_array_equal(seeds, [0, 1])
+
+
+def test_recovery_counts_from_the_switch_to_the_own_offline_score():
+    rows = []
+    for seed, scores in enumerate(([0.1, 0.2, 0.5, 0.6], [0.5, 0.4, 0.5, 0.5], [0.1, 0.2, 0.3, 0.6], [0.1, 0.2, 0.3, 0.3])):
+        rows += [evaluation(phase="offline", grad_step=step, score=0.4, seed=seed) for step in (500, 1000)]
+        rows += curve(scores, seed=seed, start=100)
+    rows += curve([0.0, 0.1, 0.1], seed=9)  # no offline phase
+    times, seeds = efficiency.recovery(pd.DataFrame(rows))
+    np.testing.assert_array_equal(seeds, [0, 1, 2, 3])
+    np.testing.assert_array_equal(times.left, [200, 0, 300, 400])
+    np.testing.assert_array_equal(times.right, [300, 0, np.inf, np.inf])  # 1 lost nothing; 2 is back once, at the end
+    eased, _ = efficiency.recovery(pd.DataFrame(rows), tolerance=0.1)
+    np.testing.assert_array_equal(eased.right, [300, 0, 300, 300])  # 0.3 is enough
+
+
+def test_recovery_of_a_method_without_a_switch_is_empty():
+    times, seeds = efficiency.recovery(pd.DataFrame(curve([0.0, 0.5])))
+    assert seeds.size == times.n == 0 and survival.summarise(times).text == "-"

@@ -1,10 +1,19 @@
-"""Every statistic against its closed form, and the coverage that the choice of interval rests on."""
+"""Every statistic against its closed form; that the intervals cover is the business of tests/benchmarks/test_coverage.py."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics import differences, interquartile_mean, mean_interval, paired_difference
+from analysis.statistics import (
+    differences,
+    estimate,
+    interquartile_mean,
+    mean_interval,
+    order_weights,
+    paired_difference,
+    shortfall,
+    unseen_share,
+)
 
 
 def test_the_interval_is_scipys():
@@ -59,14 +68,6 @@ def test_coverage(n):
     assert abs(covered - 0.95) < 0.006  # four standard errors of the simulation
 
 
-def test_coverage_of_a_bootstrap_is_why_it_is_not_used():
-    rng = np.random.default_rng(0)
-    values = rng.normal(0.6, 0.2, (2_000, 5))
-    means = np.take_along_axis(values[:, None], rng.integers(0, 5, (2_000, 300, 5)), axis=2).mean(axis=2)
-    low, high = np.percentile(means, [2.5, 97.5], axis=1)
-    assert 0.79 < np.mean((low <= 0.6) & (high >= 0.6)) < 0.87
-
-
 @pytest.mark.parametrize("n", [4, 8, 12])
 def test_the_interquartile_mean_is_the_trimmed_mean_of_multiples_of_four(n):
     values = np.random.default_rng(n).uniform(size=n)
@@ -88,6 +89,41 @@ def test_the_interquartile_mean_of_many_columns():
     values = np.random.default_rng(0).uniform(size=(5, 3))
     np.testing.assert_allclose(interquartile_mean(values), [interquartile_mean(column) for column in values.T])
     assert np.isnan(interquartile_mean([np.nan]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6])
+def test_mean_and_median_are_numpys(n):
+    values = np.random.default_rng(n).normal(size=(n, 3))
+    np.testing.assert_allclose(estimate(values, "mean"), values.mean(axis=0))
+    np.testing.assert_allclose(estimate(values, "median"), np.median(values, axis=0))
+    np.testing.assert_allclose(estimate(values.T, "median", axis=1), np.median(values, axis=0))
+
+
+def test_what_is_not_finite_is_no_seed():
+    assert estimate([0.2, np.inf, 0.4, np.nan, -np.inf], "median") == pytest.approx(0.3)
+    assert np.isnan(estimate([np.nan, np.inf], "mean")) and np.isnan(estimate([], "iqm"))
+
+
+@pytest.mark.parametrize("quantity", ["mean", "median", "iqm"])
+def test_the_weights_of_the_order_statistics_are_a_symmetric_mean(quantity):
+    weights = order_weights(quantity, np.arange(1, 13))
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    for n, row in zip(range(1, 13), weights, strict=True):
+        np.testing.assert_allclose(row[:n], row[:n][::-1], atol=1e-15)
+        assert not row[n:].any() and (row >= 0).all()
+
+
+def test_the_optimality_gap_is_rliables():
+    # rliable's definition (rliable/metrics.py): gamma - mean(min(score, gamma))
+    scores = np.array([0.5, 0.9, 1.4, 1.0])
+    assert estimate(shortfall(scores)) == pytest.approx((0.5 + 0.1) / 4)
+    assert estimate(shortfall(scores, 2.0)) == pytest.approx(2.0 - scores.mean())
+
+
+def test_equal_seeds_leave_room_for_others():
+    # Clopper and Pearson's one-sided limit for 0 of n: 0.45 for five seeds; the "rule of three" 3 / n for many
+    assert unseen_share(5) == pytest.approx(stats.beta.ppf(0.95, 1, 5))
+    assert unseen_share(300) == pytest.approx(3 / 300, rel=0.01)
 
 
 def test_differences_pair_by_seed():
