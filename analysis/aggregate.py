@@ -13,10 +13,9 @@ from scipy import stats
 
 from analysis import ResultsError, comparisons, intervals
 from analysis.comparisons import satterthwaite
-from analysis.intervals import Bootstrap, Limits, tails
+from analysis.intervals import RESAMPLES, Bootstrap, Limits, tails
 from analysis.statistics import CONFIDENCE, Interval
 
-RESAMPLES = 4_000
 DEFAULT = {"mean": "t", "median": "inflated", "iqm": "inflated"}  # by docs/coverage.md
 PROFILE = "wilson"
 

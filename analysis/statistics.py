@@ -13,6 +13,21 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 
+METHODS = {  # what the kinds of intervals are called in a caption
+    "t": "Student's t",
+    "log t": "Student's t on the log scale",
+    "percentile": "percentile bootstrap",
+    "expanded": "percentile bootstrap at the levels of Student's t",
+    "scaled": "Student's t with the standard error of a bootstrap",
+    "bca": "BCa bootstrap",
+    "studentised": "bootstrap-t",
+    "order": "order statistics",
+    "inflated": "bootstrap within tasks with small-sample corrections",
+    "score": "Newcombe's score interval",
+    "wilson": "Wilson's score interval",
+    "clopper": "Clopper and Pearson's exact interval",
+}
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -22,12 +37,17 @@ class Interval:
     low: np.ndarray
     high: np.ndarray
     n: np.ndarray  # seeds; of two agents, those of the smaller group
-    method: str = "t"  # how the limits were made, for captions
+    method: str = "t"  # the kind of limits; "a or b" where it depends on the number of seeds
 
     @property
     def mean(self) -> np.ndarray:
         """The estimate, by its name where it is a mean."""
         return self.estimate
+
+    @property
+    def described(self) -> str:
+        """How the limits were made, for a caption."""
+        return " or ".join(METHODS.get(kind, kind) for kind in self.method.split(" or "))
 
     @property
     def zero_width(self) -> np.ndarray:

@@ -130,6 +130,14 @@ def paired(summaries: Sequence[Summary], reference: Method, metric: str = "final
     return [compare(anchors[s.task], s, metric) for s in summaries if s.task in anchors and s.method != reference]
 
 
+def by_task(summaries: Sequence[Summary], metric: str = "final score") -> dict[str, dict[str, np.ndarray]]:
+    """{method's label: {task: values over seeds}}, as `analysis.aggregate` takes them; metric "final score" or "area"."""
+    out: dict[str, dict[str, np.ndarray]] = {}
+    for each in summaries:
+        out.setdefault(each.label, {})[each.task] = each.area if metric == "area" else each.score
+    return out
+
+
 def adjusted_p(pairs: Sequence[Paired]) -> np.ndarray:
     """p of every pair (Student's t on its differences), adjusted by Holm for all of these pairs; NaN where a pair has no p."""
     return comparisons.holm([comparisons.p_value(pair.differences) for pair in pairs])

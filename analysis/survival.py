@@ -98,7 +98,7 @@ def pseudo_values(times: Times, horizon: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def outer_mean(low: np.ndarray, high: np.ndarray, kind: str = "log t", axis: int = 0, confidence: float = CONFIDENCE) -> Interval:
-    """Mean of times known to lie between `low` and `high` (seeds on `axis`): the limits enclose those of every time in between.
+    """Mean of times known to lie between `low` and `high` (seeds on `axis`), with the lower limit of `low` and the upper one of `high`.
 
     The estimate takes times as spread evenly in their intervals. `kind`: "t" or "log t", Student's t for the mean or for its logarithm.
     """
@@ -124,7 +124,8 @@ def outer_ratio(
     confidence: float = CONFIDENCE,
     rng: np.random.Generator | int = 0,
 ) -> Interval:
-    """Mean of `slow` over mean of `fast`, each (at least, at most), the limits enclosing those of every time in between; see `outer_mean`.
+    """Mean of `slow` over mean of `fast`, each (at least, at most): the lower limit is that of the least over the most, the upper one that
+    of the most over the least.
 
     0 and infinity where an end of the grid's interval is 0: a policy that is there at the first evaluation may have been there at once.
     """
@@ -216,6 +217,7 @@ class Ratio:
     horizon: float
     slow: tuple[int, int]  # (seeds that got there by the horizon, seeds)
     fast: tuple[int, int]
+    flat: bool = False  # each agent's seeds all between the same two evaluations: the interval is that of the grid alone
 
     @property
     def bound(self) -> str:
@@ -244,7 +246,7 @@ class Ratio:
         head = f"{self.bound} " if self.bound in ("at least", "at most") else ""
         counts = f"{self.slow[0]} of {self.slow[1]} and {self.fast[0]} of {self.fast[1]} seeds get there"
         tail = f" over the first {self.horizon:,.0f}, where {counts}" if self.bound == "restricted" else ""
-        return f"{head}{middle}x {shown}{tail}"
+        return f"{head}{middle}x {shown}{tail}" + (" (no spread between seeds)" if self.flat else "")
 
 
 def _factor(value: float) -> str:
@@ -262,4 +264,6 @@ def ratio(slow: Times, fast: Times, confidence: float = CONFIDENCE) -> Ratio:
     if not (slow.n and fast.n and np.isfinite(horizon)):
         return Ratio(Interval(*np.full((3, 1), np.nan), np.array(0)), np.nan, *counts)
     parts = [pseudo_values(times, horizon) for times in (slow, fast)]
-    return Ratio(outer_ratio(*parts, confidence=confidence), horizon, *counts)
+    interval = outer_ratio(*parts, confidence=confidence)
+    flat = interval.n > 1 and all(np.ptp(ends) <= 1e-6 * horizon for part in parts for ends in part)
+    return Ratio(interval, horizon, *counts, bool(flat))

@@ -172,14 +172,14 @@ def _improvement_over_tasks(design: str, parts: Sequence[designs.Normal | design
     return Case("improvement over 5 tasks", design, sample, truth, kinds)
 
 
-def measure(case: Case, n: int, simulations: int, seed: int = 0) -> list[Row]:
-    """Every kind of one case with n seeds, all on the same simulated data."""
+def measure(case: Case, n: int, simulations: int, kinds: Sequence[str] | None = None, seed: int = 0) -> list[Row]:
+    """Every kind of one case (or `kinds` of it) with n seeds, all on the same simulated data."""
     count = min(simulations, case.simulations)
-    limits: dict[str, list[np.ndarray]] = {kind: [] for kind in case.kinds}
+    limits: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds or case.kinds}
     for block, start in enumerate(range(0, count, BLOCK)):
         data = case.sample(np.random.default_rng([seed, n, block]), min(BLOCK, count - start), n)
-        for kind, interval in case.kinds.items():
-            limits[kind].append(np.array(interval(data, np.random.default_rng([seed, n, block, 1]))))
+        for kind, pieces in limits.items():
+            pieces.append(np.array(case.kinds[kind](data, np.random.default_rng([seed, n, block, 1]))))
     rows = []
     for kind, pieces in limits.items():
         low, high = np.concatenate(pieces, axis=1)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis import aggregate, comparisons
 from analysis.intervals import DEFAULT, FEW, KINDS, default_kind, interval
-from analysis.statistics import mean_interval
+from analysis.statistics import METHODS, mean_interval
 
 VALUES = np.array([0.31, 0.75, 0.52, 0.98, 0.44, 0.87, 0.66, 0.71])
 CASES = [(quantity, kind) for quantity in DEFAULT for kind in KINDS if kind != "order" or quantity == "median"]
@@ -95,6 +96,13 @@ def test_the_kind_follows_the_number_of_seeds_and_is_named():
     few, more = (interval(VALUES[:n], "iqm") for n in (FEW - 1, FEW))
     assert (few.method, more.method) == DEFAULT["iqm"] == (default_kind("iqm", 4), default_kind("iqm", 5))
     assert interval(VALUES).method == "t"
+    both = interval(np.stack([VALUES, np.where(np.arange(8) < 3, VALUES, np.nan)]), "iqm", axis=1)
+    assert both.described == "percentile bootstrap at the levels of Student's t or Student's t with the standard error of a bootstrap"
+
+
+def test_every_kind_has_a_name_for_captions():
+    kinds = {*KINDS, *comparisons.KINDS, *comparisons.IMPROVEMENT_KINDS, *aggregate.KINDS, *aggregate.PROFILE_KINDS, comparisons.RATIO}
+    assert kinds == set(METHODS)
 
 
 def test_bootstrap_t_of_three_seeds_is_infinite():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from synthetic_runs import comparison, curve, evaluation, write_run
 
-from analysis import ResultsError, plots, summary, tables
+from analysis import ResultsError, aggregate, comparisons, plots, summary, tables
 from analysis.load import load
 from analysis.report import protocol_differences, text_table, write_report
 
@@ -96,6 +96,27 @@ def test_a_difference_that_is_separable_and_one_that_is_not(tmp_path):
 def test_a_tie_is_a_tie(tmp_path):
     rows = [row for agent in ("expo", "idql") for seed in range(3) for row in curve([0.0, 1.0], agent=agent, seed=seed)]
     assert "expo and idql end level at the top, 1.00 [all equal]" in sentences(load(write_run(tmp_path / "run", rows)))
+
+
+def test_the_paired_table_has_adjusted_p_and_the_ratio_of_steps(run):
+    results = load(run)
+    summaries = [s for s in summary.summarise(results) if s.task == "maze"]
+    pairs = summary.paired(summaries, results.find("expo"))
+    p = summary.adjusted_p(pairs)
+    assert np.isnan(p).tolist() == [True, False, True]  # only the difference to bc is not the same in every seed
+    assert p[1] == pytest.approx(3 * comparisons.p_value(pairs[1].differences))
+    by_label = {s.label: s for s in summaries}
+    assert summary.time_ratio(by_label["idql"], by_label["expo"]).text == "at least 1.20x [1.00, ...] (no spread between seeds)"
+    _, text = read(write_report(run))
+    assert "at least 1.20x [1.00, ...] (no spread between seeds)" in text and "Holm's method for the 6 comparisons" in text
+
+
+def test_scores_by_task_are_what_aggregates_take(run):
+    scores = summary.by_task(summary.summarise(load(run)))
+    assert list(scores["expo"]) == ["door", "maze"]
+    assert aggregate.over_tasks(scores["expo"], "iqm").estimate == pytest.approx(0.95)
+    assert aggregate.tasks_in_common({label: scores[label] for label in ("expo", "bc")}) == (["door", "maze"], [])
+    assert np.isnan(summary.by_task(summary.summarise(load(run)), "area")["bc"]["maze"]).all()
 
 
 def test_one_seed_allows_no_verdict(tmp_path):

@@ -133,6 +133,12 @@ def test_at_least_and_at_most():
     assert ratio(never, never).text == "no statement: neither got there" and not ratio(never, never).separable
 
 
+def test_an_interval_without_spread_between_seeds_is_flagged():
+    flat = ratio(times(*[(300, INF)] * 3, horizon=300), times(*[(100, 200)] * 3))
+    assert flat.flat and flat.text == "at least 2.00x [1.50, ...] (no spread between seeds)"
+    assert not ratio(times((100, 200), (200, 300)), times((100, 200), (100, 200))).flat
+
+
 def test_a_later_end_only_raises_an_at_least():
     fast = times((100, 200), (150, 200), (100, 150))
     short = ratio(times(*[(500, INF)] * 3, horizon=500), fast)
