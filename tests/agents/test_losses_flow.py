@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +145,7 @@ def slope(total: Callable[[Any], float], params: Any, network: str, direction: A
     return (total(moved(1e-5)) - total(moved(-1e-5))) / 2e-5
 
 
-def check(case: Case, after: Any, metrics: dict, losses: dict[str, Callable[[Any], float]]) -> None:
+def check_losses(case: Case, after: Any, metrics: dict, losses: dict[str, Callable[[Any], float]]) -> None:
     """Each loss, and the gradient of their sum in one random direction per network."""
     for name, loss in losses.items():
         assert metrics[name] == pytest.approx(loss(case.params), rel=2e-5), name
@@ -171,7 +172,7 @@ def test_ifql(run: Callable, chunk: int) -> None:
         "critic_loss": lambda params: td_error(this, params, next_value),
         "imitation_loss": lambda params: imitation_loss(this, params),
     }
-    check(this, after, metrics, losses)
+    check_losses(this, after, metrics, losses)
 
 
 def test_ifql_acts_with_the_best_of_n_under_the_minimum_of_its_critics() -> None:
@@ -197,7 +198,7 @@ def test_qc(run: Callable, chunk: int) -> None:
         "critic_loss": lambda params: td_error(this, params, next_value),
         "imitation_loss": lambda params: imitation_loss(this, params),
     }
-    check(this, after, metrics, losses)
+    check_losses(this, after, metrics, losses)
 
 
 @both_chunks
@@ -211,7 +212,7 @@ def test_qc_acts_with_what_its_backup_takes(chunk: int) -> None:
 
 @pytest.mark.parametrize("module", [ifql, qc])
 def test_windows_of_one_step_are_single_steps(module: Any) -> None:
-    """The same step, bit for bit, whether a batch says nothing of windows or that each of its windows of one step is whole."""
+    """The same step whether a batch says nothing of windows or that each of its windows of one step is whole."""
     this = case(module, 1)
     draws = this.imitation if module is ifql else qc.Draws(this.backup, this.imitation)
     step = jit(this.agent.pretrain)
@@ -226,7 +227,9 @@ def test_target_critics_follow_the_new_critics(module: Any) -> None:
     draws = this.imitation if module is ifql else qc.Draws(this.backup, this.imitation)
     agent = module.make(dataclasses.replace(CONFIGS[module], tau=0.25, lr=0.1), Spec(O, A, B, 1))
     after, _ = jit(agent.pretrain)(this.state, this.batch, draws)
-    close(after.target, jax.tree.map(lambda t, p: 0.75 * t + 0.25 * np.asarray(p), this.state.target, after.trained.params.critic))
+    want = jax.tree.map(lambda t, p: 0.75 * t + 0.25 * p, this.state.target, after.trained.params.critic)
+    chex.assert_trees_all_close(after.target, want, atol=1e-6)
+    assert max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (want, this.state.target)), strict=True)) > 0.01
 
 
 @pytest.mark.parametrize("module", [ifql, qc])
@@ -249,17 +252,14 @@ def test_networks_of_fql_s_release(module: Any) -> None:
     noise = base_policy.SampleDraws(jnp.asarray(file["distill_noise"])[:, None], None)
     act = jax.vmap(lambda obs, noise: agent.act(state, obs, noise, explore=True)[0])
     close(jit(act)(batch.obs, noise), file["flow_actions"])
-    close(jit(jax.vmap(lambda obs, action: agent.value(state, obs, action)))(batch.obs, batch.action), file["qs"].mean(axis=0))
+    value = jit(jax.vmap(lambda obs, action: agent.value(state, obs, action)))(batch.obs, batch.action)
+    np.testing.assert_allclose(value, file["qs"].mean(axis=0), atol=1e-5)
 
 
 def test_qc_fql_is_fql_on_chunks() -> None:
     """The same algorithm; a protocol of chunks, and an alpha of its own."""
-    config, spec = fql.Config(distill=100.0, hidden=(8,)), Spec(O, 2 * A, B, 1)
     assert dataclasses.asdict(qc_fql.Config()) == dataclasses.asdict(fql.Config(distill=100.0))
-    assert qc_fql.PROTOCOL == dataclasses.replace(fql.PROTOCOL, chunk=5, warmup_steps=5_000, warmup="policy")
-    step = lambda make, config: jit(lambda key: make(config, spec).init(key))(jax.random.key(0))
-    for a, b in zip(jax.tree.leaves(step(fql.make, config)), jax.tree.leaves(step(qc_fql.make, qc_fql.Config(hidden=(8,)))), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert qc_fql.PROTOCOL == qc.PROTOCOL == dataclasses.replace(fql.PROTOCOL, chunk=5, warmup_steps=5_000, warmup="policy")
 
 
 def test_qc_fql_does_not_learn_from_beyond_an_episodes_end() -> None:
