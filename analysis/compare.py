@@ -1,4 +1,5 @@
-"""One method against another: better, worse or not separable, on every task that both ran and over all of these, as text and as JSON.
+"""One method against another: better, worse or not separable, on every task that both ran and over all of these; the text is
+`compare_text.text`.
 
 By final score and by sample efficiency, which is the area under the learning curve: the mean score over the environment steps that both
 cover. Seeds that both have are compared in pairs, since a seed gives every method the same evaluation episodes; imported curves and methods
@@ -9,7 +10,6 @@ over tasks, which count the same. "better" and "worse" need p <= 0.05, by Holm's
 """
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from analysis import ResultsError, aggregate, comparisons, seeds, summary, survival, tables
+from analysis import ResultsError, aggregate, comparisons, seeds, summary, survival
 from analysis.load import Method, Results, load
 from analysis.report import protocol_differences
 from analysis.seeds import SeedsNeeded
@@ -159,28 +159,47 @@ def sample(candidate: Summary, reference: Summary, measure: str) -> Sample:
     return Sample(x, y, False)
 
 
-def contrast(samples: Sequence[Sample], level: float = LEVEL) -> tuple[Interval, float, SeedsNeeded | None]:
-    """(candidate minus reference as the mean over tasks, its two-sided p, the seeds needed for p <= `level`).
+def contrast(samples: Sequence[Sample]) -> tuple[Interval, float]:
+    """(candidate minus reference as the mean over tasks, its two-sided p).
 
-    No interval where a task has one seed. Where no task has any spread between seeds Student's t says nothing; p is then that of the exact
-    permutation test.
+    Neither limits nor p where a task has one seed. Where no task has any spread between seeds Student's t says nothing; p is then that of
+    the exact permutation test.
     """
-    n, k = min(one.n for one in samples), len(samples)
+    n = min(one.n for one in samples)
     gap = float(np.mean([one.gap for one in samples]))
     if n < 2:
-        return Interval(gap, np.nan, np.nan, np.array(n)), np.nan, None
-    parts = [part for one in samples for part in one.parts]
-    variances = np.array([part.var(ddof=1) for part in parts]) / k**2
-    square, freedom = comparisons.satterthwaite([(v / part.size, part.size) for v, part in zip(variances, parts, strict=True)])
+        return Interval(gap, np.nan, np.nan, np.array(n)), np.nan
+    variances, sizes = _variances(samples)
+    square, freedom = comparisons.satterthwaite(list(zip(variances / sizes, sizes, strict=True)))
     error = np.sqrt(square)
     if error <= NO_SPREAD:
-        return Interval(gap, gap, gap, np.array(n)), _permutation_p(samples), None
+        return Interval(gap, gap, gap, np.array(n)), _permutation_p(samples)
     half = stats.t.ppf(0.5 + CONFIDENCE / 2, freedom) * error
-    p = float(2 * stats.t.sf(abs(gap) / error, freedom))
-    planned = stats.t.ppf(1 - level / 2, freedom) * error
+    return Interval(gap, gap - half, gap + half, np.array(n)), float(2 * stats.t.sf(abs(gap) / error, freedom))
+
+
+def _variances(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    """(what one seed of each independent part adds to the variance of the mean over tasks, its number of seeds)."""
+    parts = [part for one in samples for part in one.parts]
+    return np.array([part.var(ddof=1) for part in parts]) / len(samples) ** 2, np.array([part.size for part in parts])
+
+
+def _seeds_needed(samples: Sequence[Sample], difference: Interval, level: float) -> SeedsNeeded | None:
+    """Seeds of each after which p <= `level` is to be expected; None without any spread to plan with."""
+    if difference.n < 2 or difference.zero_width:
+        return None
+    variances, sizes = _variances(samples)
+    square, freedom = comparisons.satterthwaite(list(zip(variances / sizes, sizes, strict=True)))
+    gap, half = difference.estimate, stats.t.ppf(1 - level / 2, freedom) * np.sqrt(square)
     per_seed = variances.sum() ** 2 / (variances**2).sum()
-    needed = seeds.plan(gap, gap - planned, gap + planned, np.sqrt(variances.sum()), per_seed, n, confidence=1 - level)
-    return Interval(gap, gap - half, gap + half, np.array(n)), p, needed
+    return seeds.plan(gap, gap - half, gap + half, np.sqrt(variances.sum()), per_seed, int(difference.n), confidence=1 - level)
+
+
+def verdict(difference: Interval, p: float) -> str:
+    """The word for a difference whose p is adjusted for the other comparisons made."""
+    if difference.n < 2:
+        return NO_VERDICT
+    return NOT_SEPARABLE if not p <= LEVEL else BETTER if difference.estimate > 0 else WORSE
 
 
 def _permutation_p(samples: Sequence[Sample]) -> float:
@@ -203,8 +222,8 @@ def _judged(pairs: Sequence[tuple[Summary, Summary]]) -> tuple[tuple[TaskCompari
     by_measure, overall = {}, {}
     for measure in MEASURES:
         samples = [sample(*pair, measure) for pair in pairs]
-        found = [contrast([one], LEVEL / len(pairs)) for one in samples]
-        adjusted = comparisons.holm([p for _, p, _ in found])
+        found = [contrast([one]) for one in samples]
+        adjusted = comparisons.holm([p for _, p in found])
         reasons = [_reason(*pair, one, measure) for pair, one in zip(pairs, samples, strict=True)]
         columns = zip(samples, found, adjusted, reasons, strict=True)
         by_measure[measure] = [_finding([one], each, float(p), why, len(pairs)) for one, each, p, why in columns]
@@ -212,7 +231,7 @@ def _judged(pairs: Sequence[tuple[Summary, Summary]]) -> tuple[tuple[TaskCompari
         if len(pairs) == 1:
             overall[measure] = by_measure[measure][0]
         elif not kept:
-            overall[measure] = _finding(samples, contrast(samples), np.nan, "no task has two seeds to compare", 1)
+            overall[measure] = _finding(samples, contrast(samples), np.nan, "no task has two seeds of both to compare", 1)
         else:
             left = [pair[0].task for pair, one in zip(pairs, samples, strict=True) if one.n < 2]
             found = contrast(kept)
@@ -237,19 +256,15 @@ def _reason(candidate: Summary, reference: Summary, one: Sample, measure: str) -
     return " and ".join(f"{label} has {count(n)} with a {kind}" for label, n in short.items())
 
 
-def _finding(samples: Sequence[Sample], found: tuple[Interval, float, SeedsNeeded | None], p: float, note: str, tasks: int) -> Finding:
-    difference, raw, needed = found
-    notes = [note] if note else []
-    if difference.n < 2:
-        verdict = NO_VERDICT
-    elif p <= LEVEL:
-        verdict = BETTER if difference.estimate > 0 else WORSE
-    else:
-        verdict = NOT_SEPARABLE
-        if raw <= LEVEL:
-            notes.append(f"alone it would be separable, but not as one of {tasks} tasks (Holm)")
+def _finding(samples: Sequence[Sample], found: tuple[Interval, float], p: float, note: str, tasks: int) -> Finding:
+    """`p`: that of `found` adjusted for the number of `tasks` that are judged one by one."""
+    difference, alone = found
+    notes, word = [note] if note else [], verdict(difference, p)
+    if word == NOT_SEPARABLE and alone <= LEVEL:
+        notes.append(f"alone it would be separable, but not as one of {tasks} tasks (Holm)")
     if difference.zero_width:
-        notes.append("no seed differs from another, so the interval has no width and is no certainty; p is that of a permutation test")
+        notes.append("no spread between seeds: an interval without width is no certainty, and p is that of a permutation test")
+    needed = _seeds_needed(samples, difference, LEVEL / tasks) if word == NOT_SEPARABLE else None
     designs = {"paired" if one.paired else "unpaired" for one in samples}
     scored = all(one.n for one in samples)
     nothing = Interval(np.nan, np.nan, np.nan, np.array(0))
@@ -257,8 +272,7 @@ def _finding(samples: Sequence[Sample], found: tuple[Interval, float, SeedsNeede
     sides = [aggregate.over_tasks(table, kind="t") if scored else nothing for table in scores]
     improvement = aggregate.improvement_over_tasks(*scores) if scored else nothing
     design = designs.pop() if len(designs) == 1 else "mixed"
-    needed = needed if verdict == NOT_SEPARABLE else None
-    return Finding(verdict, "; ".join(notes), *sides, difference, improvement, p, design, needed)
+    return Finding(word, "; ".join(notes), *sides, difference, improvement, p, design, needed)
 
 
 def _seed_remarks(results: Results) -> list[str]:
@@ -288,85 +302,6 @@ def _protocol_remarks(results: Results, methods: Sequence[Method]) -> list[str]:
         if row[0] in results.tasks and ours and theirs and ours != theirs:
             differing.setdefault(row[0], []).append(f"{row[1]} {ours} against {theirs}")
     return [f"{task}: the protocols differ ({', '.join(fields)})." for task, fields in differing.items()]
-
-
-def text(found: Comparison) -> str:
-    """The comparison for a terminal: the verdict overall, then on every task, then what to know before quoting it."""
-    several = len(found.tasks) > 1
-    lines = [f"{found.candidate.label} against {found.reference.label}"]
-    if several:
-        lines += ["", f"overall, mean of {len(found.tasks)} tasks"]
-        lines += [line for measure, each in found.overall.items() for line in _block(measure, each, found)]
-    for task in found.tasks:
-        lines += ["", task.task]
-        lines += [line for measure, each in task.findings.items() for line in _block(measure, each, found, task)]
-        lines += _steps(task, found)
-    lines += ["", "what to know before quoting this", *(f"  - {remark}" for remark in found.remarks)]
-    how = f"Brackets are 95 % intervals over seeds. Better and worse: p at most {LEVEL:.2f}"
-    how += f", by Holm's method for the {len(found.tasks)} tasks of a measure" if several else ""
-    lines.append(f"  - {how}. Not separable does not mean equal.")
-    return "\n".join(part for line in lines for part in _wrapped(line)) + "\n"
-
-
-def _wrapped(line: str) -> list[str]:
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.wrap(line, tables.WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _block(measure: str, one: Finding, found: Comparison, task: TaskComparison | None = None) -> list[str]:
-    """`  final score: better` and, indented below it, the numbers it rests on."""
-    name = "sample efficiency" if measure == "area" else measure
-    lines = [f"  {name}: {one.verdict}" + (f" ({one.note})" if one.note else "")]
-    if not one.difference.n:
-        return lines
-    what = ""
-    if measure == "area":
-        what = f"mean score over environment steps {_span(task.candidate.window)}: " if task else "mean score over the steps in common: "
-    number = lambda interval: tables.show_number(interval.estimate, 3)
-    seeds_each = f"{one.difference.n} {one.design} seed{'s' if one.difference.n != 1 else ''}"
-    counts = f"{one.candidate.n} and {one.reference.n} seeds, {one.design}" if one.candidate.n != one.reference.n else seeds_each
-    counts = f"at least {counts} per task" if task is None else counts
-    p = f", {_show_p(one.p)}" if np.isfinite(one.p) else ""
-    gap = tables.show_interval(one.difference, digits=3, sign=True)
-    lines.append(f"    {what}{number(one.candidate)} against {number(one.reference)}, difference {gap}{p}, {counts}")
-    if one.difference.n > 1:
-        chance = tables.show_interval(one.improvement)
-        lines.append(f"    probability that a seed of {found.candidate.label} comes out above one of {found.reference.label}: {chance}")
-    return lines + ([f"    {_show_needed(one.needed)}"] if one.needed else [])
-
-
-def _span(window: tuple[float, float]) -> str:
-    return f"{window[0]:,.0f} to {window[1]:,.0f}"
-
-
-def _show_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _show_needed(needed: SeedsNeeded) -> str:
-    """How many more seeds it would take, and how little that is known."""
-    if not np.isfinite(needed.estimate):
-        return f"to separate them: more than {seeds.MOST:,} seeds of each, if the difference is the one measured"
-    span = " to ".join(f"{n:,.0f}" if np.isfinite(n) else f"more than {seeds.MOST:,}" for n in (needed.fewest, needed.most))
-    return (
-        f"to separate them: about {_more(needed):,.0f} more seeds of each, {needed.estimate:,.0f} in all, if the difference is the one "
-        f"measured (power {needed.power:.0%}); {span} in all over its interval"
-    )
-
-
-def _more(needed: SeedsNeeded) -> float:
-    return max(needed.estimate - needed.have, 0)
-
-
-def _steps(task: TaskComparison, found: Comparison) -> list[str]:
-    """Environment steps to the threshold of both, and their ratio, which is a bound where seeds never got there."""
-    head = f"  steps to {100 * found.threshold:g} %: "
-    if not np.isfinite(task.steps.horizon):
-        return [f"{head}not comparable without two evaluations online of both"]
-    times = f"{task.candidate.steps.text} against {task.reference.steps.text}"
-    if task.steps.bound == "none":
-        return [f"{head}{times}; in the steps in common no seed of either gets there"]
-    return [f"{head}{times}", f"    {found.reference.label} takes, in steps of {found.candidate.label}: {task.steps.text}"]
 
 
 def as_json(found: Comparison) -> dict:
@@ -410,8 +345,9 @@ def _finding_json(one: Finding) -> dict:
     parts = {name: _numbers(getattr(one, name)) for name in ("candidate", "reference", "difference", "improvement")}
     needed = None
     if one.needed:
-        numbers = {name: _number(getattr(one.needed, name)) for name in ("estimate", "fewest", "most", "have", "power")}
-        needed = numbers | {"more": _number(_more(one.needed))}
+        counts = {name: getattr(one.needed, name) for name in ("estimate", "fewest", "most", "have")}
+        counts["more"] = max(one.needed.estimate - one.needed.have, 0)
+        needed = {name: int(n) if np.isfinite(n) else None for name, n in counts.items()} | {"power": one.needed.power}
     return {"verdict": one.verdict, "note": one.note, "design": one.design, "p": _number(one.p), **parts, "seeds_needed": needed}
 
 

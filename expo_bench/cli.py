@@ -101,11 +101,12 @@ def table(args: Table) -> None:
     print(markdown_table(*matrix(args.runs, args.metrics)), end="")
 
 
-def compare(args: Compare) -> None:
-    from analysis import compare
+def compare_methods(args: Compare) -> None:
+    from analysis.compare import as_json, compare
+    from analysis.compare_text import text
 
-    found = compare.compare(args.runs, args.candidate, args.reference, args.threshold)
-    print(json.dumps(compare.as_json(found), indent=2) if args.json else compare.text(found), end="\n" if args.json else "")
+    found = compare(args.runs, args.candidate, args.reference, args.threshold)
+    print(json.dumps(as_json(found), indent=2) if args.json else text(found).rstrip())
 
 
 def export(args: Export) -> None:
@@ -221,7 +222,7 @@ def run_command(command: object, line: str) -> None:
         case Table():
             table(command)
         case Compare():
-            compare(command)
+            compare_methods(command)
         case Export():
             export(command)
         case Import():
