@@ -92,7 +92,7 @@ def to_separate(differences: ArrayLike, power: float = POWER, confidence: float 
     if gaps.size < 2 or gaps.std(ddof=1) <= 1e-12:
         return None
     found = mean_interval(gaps, confidence=confidence)
-    return _plan(found.estimate, found.low, found.high, gaps.std(ddof=1), 1.0, gaps.size, power, confidence)
+    return plan(found.estimate, found.low, found.high, gaps.std(ddof=1), 1.0, gaps.size, power, confidence)
 
 
 def to_separate_unpaired(x: ArrayLike, y: ArrayLike, power: float = POWER, confidence: float = CONFIDENCE) -> SeedsNeeded | None:
@@ -104,10 +104,23 @@ def to_separate_unpaired(x: ArrayLike, y: ArrayLike, power: float = POWER, confi
     a, b = x.var(ddof=1), y.var(ddof=1)
     found = difference(x, y, confidence=confidence)
     freedom = (a + b) ** 2 / (a**2 + b**2)  # Satterthwaite's, per n - 1
-    return _plan(found.estimate, found.low, found.high, np.sqrt(a + b), freedom, min(x.size, y.size), power, confidence)
+    return plan(found.estimate, found.low, found.high, np.sqrt(a + b), freedom, min(x.size, y.size), power, confidence)
 
 
-def _plan(gap: float, low: float, high: float, spread: float, freedom: float, have: int, power: float, confidence: float) -> SeedsNeeded:
+def plan(
+    gap: float,
+    low: float,
+    high: float,
+    spread: float,
+    freedom: float,
+    have: int,
+    power: float = POWER,
+    confidence: float = CONFIDENCE,
+) -> SeedsNeeded:
+    """Seeds needed for a t interval of `gap`, whose limits are now `low` and `high` with `have` seeds.
+
+    n seeds give it the standard error spread / sqrt(n) and freedom (n - 1) degrees of freedom.
+    """
     far = max(abs(low), abs(high))
     near = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
     numbers = [_needed(float(size) / spread, freedom, power, confidence) for size in (gap, far, near)]

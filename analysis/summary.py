@@ -195,11 +195,11 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     if offline_only and ends:
         out.append(f"{', '.join(offline_only)} never went online; the final score is that of the offline phase.")
     if len({s.seeds.tobytes() for s in summaries}) > 1:
-        out.append("the methods have different seeds (" + _listed({s.label: _seeds(s.seeds) for s in summaries}) + "); pairs share fewer.")
+        out.append("the methods have different seeds (" + _listed({s.label: show_seeds(s.seeds) for s in summaries}) + "); pairs share fewer.")
     if len({s.episodes for s in summaries}) > 1 or any(len(s.episodes) > 1 for s in summaries):
         counts = {s.label: show_episodes([s]) for s in summaries}
         out.append("the evaluations have different numbers of episodes (" + _listed(counts) + ").")
-    absent = [f"{_seeds(s.seeds[~np.isfinite(s.score)])} of {s.label}" for s in summaries if not np.isfinite(s.score).all()]
+    absent = [f"{show_seeds(s.seeds[~np.isfinite(s.score)])} of {s.label}" for s in summaries if not np.isfinite(s.score).all()]
     if absent:
         out.append("no finite final score for seed " + ", ".join(absent) + "; means are over the others, which may flatter.")
     single = [s.label for s in summaries if s.seeds.size == 1]
@@ -224,7 +224,7 @@ def show_episodes(summaries: Sequence[Summary]) -> str:
     return "/".join(str(count or "?") for count in sorted({count for s in summaries for count in s.episodes}, key=lambda n: n or np.inf))
 
 
-def _seeds(seeds: np.ndarray) -> str:
+def show_seeds(seeds: np.ndarray) -> str:
     """`0-4` for a run of consecutive seeds, otherwise all of them."""
     if seeds.size > 2 and np.all(np.diff(seeds) == 1):
         return f"{seeds[0]}-{seeds[-1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shlex
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from expo_bench.errors import UserError
-from expo_bench.options import Command, DataCommand, Export, Generate, Import, Inspect, List, Report, Sweep, Table
+from expo_bench.options import Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, Report, Sweep, Table
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -98,6 +99,14 @@ def table(args: Table) -> None:
     from analysis.tables import markdown_table
 
     print(markdown_table(*matrix(args.runs, args.metrics)), end="")
+
+
+def compare_methods(args: Compare) -> None:
+    from analysis.compare import as_json, compare
+    from analysis.compare_text import text
+
+    found = compare(args.runs, args.candidate, args.reference, args.threshold)
+    print(json.dumps(as_json(found), indent=2) if args.json else text(found).rstrip())
 
 
 def export(args: Export) -> None:
@@ -212,6 +221,8 @@ def run_command(command: object, line: str) -> None:
             report(command)
         case Table():
             table(command)
+        case Compare():
+            compare_methods(command)
         case Export():
             export(command)
         case Import():

@@ -116,6 +116,22 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compare:
+    """Say whether one method is better than another, worse, or not separable: per task and overall, by final score and by sample efficiency."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders"""
+    candidate: str
+    """the method in question: an agent, or a label as the report shows it, such as "expo (random selection)\""""
+    reference: str = "expo"
+    """the method it is compared with"""
+    threshold: float = 0.8
+    """the score that "steps to" is about"""
+    json: bool = False
+    """print one JSON object instead"""
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """Show tasks and agents with one line each, or one of them with all its fields."""
 
@@ -165,6 +181,7 @@ Command = (
     Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[List, tyro.conf.subcommand("list")]

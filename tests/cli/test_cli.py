@@ -16,7 +16,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "export", "import", "list", "data", "data inspect", "data generate"]
+HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data generate"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -181,6 +181,9 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("report missing", "missing: no such folder"),
         ("report full", "full: not a run folder"),
         ("report manifest", "manifest: no results yet"),
+        ("compare missing --candidate expo", "missing: no such folder"),
+        ("compare manifest --candidate expo", "manifest: no results yet"),
+        ("compare manifest --candidate expo --threshold nan", "threshold: found nan"),
         ("export missing --out new", "missing: no such folder"),
         ("export manifest --out new", "manifest: no results yet"),
         ("export --out new", "no run folder given"),
@@ -211,7 +214,7 @@ def test_a_wrong_input_is_one_line_and_exit_code_2_and_writes_nothing(line, mess
     assert message in refused(line, capsys, place)
 
 
-@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "data", "data generate", "import curves.csv"])
+@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "compare manifest", "data", "data generate", "import curves.csv"])
 def test_what_the_options_do_not_allow_is_exit_code_2_too(line, capsys, place):
     before = tree(place)
     with pytest.raises(SystemExit) as exit:
@@ -240,6 +243,22 @@ def test_curves_come_in_and_go_out_again(capsys, place):
     assert "door,sac [imported: cleanrl],sac," in (place / "out.csv").read_text()
     cli.main("report new --published --out shown".split())
     assert "sac [imported: cleanrl]" in capsys.readouterr().out and "EXPO Fig. 4" in (place / "shown" / "report.html").read_text()
+
+
+def test_compare_prints_the_verdict_or_json_and_names_what_is_wrong(capsys, place):
+    for agent, top in (("sac", 0.5), ("expo", 0.25)):
+        scores = "".join(f"{step},{top * step / 500 + 0.01 * (seed + len(agent)) ** 2},{seed}\n" for seed in range(4) for step in (0, 500))
+        (place / f"{agent}.csv").write_text("step,score,seed\n" + scores)
+        cli.main(f"import {agent}.csv --task door --agent {agent} --source cleanrl --out {agent}".split())
+    capsys.readouterr()
+    cli.main("compare sac expo --candidate sac".split())
+    said = capsys.readouterr().out
+    assert said.startswith("sac [imported: cleanrl] against expo [imported: cleanrl]: ") and "4 seeds, unpaired" in said
+    cli.main("compare sac expo --candidate sac --json".split())
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference"] == "expo [imported: cleanrl]" and found["tasks"]["door"]["final_score"]["difference"]["n"] == 4
+    assert "no method 'sca' in these results; did you mean" in refused("compare sac expo --candidate sca", capsys, place)
+    assert "expected two methods" in refused("compare sac expo --candidate expo", capsys, place)
 
 
 def test_an_export_without_its_package_is_one_line(capsys, place, monkeypatch):
