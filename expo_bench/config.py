@@ -1,7 +1,8 @@
 """How a hyperparameter says whether it is structure or a number. Needs no jax.
 
 A `static` field shapes the program (sizes, counts, rules): another value is another program. A `traced` field is a number that the program
-takes as an argument: its values join the seeds in one program. The one-line help of each becomes the command line's.
+takes as an argument: its values join the seeds in one program. The one-line help of each becomes the command line's. A `fixed` field is what
+makes an algorithm this one and not the one that it is a setting of: nothing overrides it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,14 @@ def traced(default: float | None, help: str) -> Any:
     return dataclasses.field(default=default, metadata={"kind": "traced", "help": help, "least": 0})
 
 
+def fixed(default: Any, help: str) -> Any:
+    """A field of the parent algorithm whose value defines this one."""
+    return dataclasses.field(default=default, metadata={"kind": "fixed", "help": help})
+
+
 def fields(config: Any) -> dict[str, dataclasses.Field]:
-    return {f.name: f for f in dataclasses.fields(config)}
+    """The fields that can be set, by name."""
+    return {f.name: f for f in dataclasses.fields(config) if f.metadata.get("kind") != "fixed"}
 
 
 def traced_values(config: Any) -> dict[str, float]:

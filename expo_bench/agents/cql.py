@@ -9,12 +9,12 @@ import dataclasses
 
 from expo_bench.agents import cal_ql
 from expo_bench.agents.base import Agent, Spec
-from expo_bench.config import static
+from expo_bench.config import fixed
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(cal_ql.Config):
-    calibrate: bool = static(False, "Q at the policy's actions is penalised as it is")
+    calibrate: bool = fixed(False, "Q at the policy's actions is penalised as it is")
 
 
 PROTOCOL = cal_ql.PROTOCOL

@@ -11,12 +11,12 @@ import dataclasses
 
 from expo_bench.agents import expo
 from expo_bench.agents.base import Agent, Spec
-from expo_bench.config import static
+from expo_bench.config import fixed
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(expo.Config):
-    n_edits: int = static(0, "no base sample is edited", least=0)
+    n_edits: int = fixed(0, "no base sample is edited")
 
 
 PROTOCOL = expo.PROTOCOL

@@ -106,7 +106,7 @@ def test_what_may_be_zero_or_negative():
         ({"name": "a/b"}, "the name must be that of a folder"),
         ({"first_seed": 2**31}, "seeds must stay below 2**31"),
         ({"config": {"hiden": (8,)}}, "'hiden'; did you mean 'hidden'"),
-        ({"config": {"select_act": "min"}}, "select_act must be one of max, random, got 'min'"),
+        ({"config": {"select_act": "min"}}, "select_act must be one of max, random, base, online, softmax, got 'min'"),
         ({"protocol": {"online_step": 1}}, "protocol 'online_step'; did you mean 'online_steps'"),
         ({"protocol": {"online_steps": 100}}, "warmup_steps (5000) exceed online_steps (100)"),
         ({"protocol": {"batch_size": 0}}, "batch_size must be at least 1"),
@@ -125,3 +125,13 @@ def test_what_cannot_be_run_is_refused_in_one_line(change, message):
         plan(with_(**change))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_defines_an_algorithm_is_not_overridden_by_settings_for_all():
+    """An experiment's n_edits is EXPO's; IDQL-online is EXPO without edits whatever is set for all."""
+    expo, idql = plan(with_(methods=["expo", "idql_online"], config={"n_edits": 4, "n_samples": 6}))
+    assert (expo.config.n_edits, expo.config.n_samples) == (4, 6) and (idql.config.n_edits, idql.config.n_samples) == (0, 6)
+    with pytest.raises(UserError, match="n_edits"):
+        plan(with_(methods=[Method("idql_online", config={"n_edits": 4})]))
+    with pytest.raises(UserError, match="n_edits"):
+        plan(with_(methods=["idql_online"], vary={"idql_online.n_edits": (0, 4)}))
