@@ -3,6 +3,8 @@
 import html
 from collections.abc import Iterable, Sequence
 
+LONG = 34  # characters from which a table's cell wraps
+
 STYLE = """
 :root { --page: #ffffff; --ink: #1b1f24; --muted: #5d6771; --grid: #e3e6e9; --shade: #f4f5f6; --context: #c6ccd2; --accent: #0072b2; --warn: #b35900;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color-scheme: light dark; }
@@ -25,6 +27,7 @@ p { margin: 0.5rem 0; max-width: 48rem; }
 .overall p:first-of-type { font-size: 1.06rem; font-weight: 600; }
 .notice { border-left-color: var(--warn); }
 .notice b { color: var(--warn); }
+.verdict:not(.overall):not(.notice) p ~ p { font-size: 0.9rem; color: var(--muted); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.6rem 2rem; }
 figure { margin: 0; max-width: 40rem; }
 figure svg { display: block; width: 100%; height: auto; }
@@ -40,6 +43,7 @@ th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowr
 th { color: var(--muted); font-weight: 600; }
 tr.group td { font-weight: 600; padding-top: 0.9rem; }
 td.number, th.number { text-align: right; }
+td.long { white-space: normal; min-width: 17rem; }
 ul { padding-left: 1.2rem; }
 li { margin: 0.2rem 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--shade); padding: 0.7rem 0.9rem; border-radius: 6px; font-size: 0.8rem; line-height: 1.45; }
@@ -109,10 +113,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequ
         if group and row[0] != last:
             last = row[0]
             lines.append(f'<tr class="group"><td colspan="{len(header) - 1}">{escape(last)}</td></tr>')
-        lines.append(
-            "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in list(zip(row, kinds, strict=True))[shown]) + "</tr>"
-        )
+        cells = list(zip(row, kinds, strict=True))[shown]
+        lines.append("<tr>" + "".join(f"<td{kind or _long(cell)}>{escape(cell)}</td>" for cell, kind in cells) + "</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>"
+
+
+def _long(cell: str) -> str:
+    """Sentences wrap; numbers and intervals do not."""
+    return ' class="long"' if len(cell) > LONG else ""
 
 
 def figure(svg: str, caption: str) -> str:

@@ -8,6 +8,7 @@ from analysis import page, summary, tables
 from analysis.aggregate import over_tasks
 from analysis.findings import Findings
 from analysis.published import beside
+from analysis.seeds import MOST
 from analysis.statistics import shortfall
 from analysis.summary import Paired
 from analysis.tables import show_interval
@@ -157,42 +158,30 @@ def needed_section(findings: Findings) -> str:
     if not findings.needed:
         text = "Every pair is separable, or has no shared seed." if findings.finals else "There is no pair."
         return page.section(title, page.paragraph(text))
-    header = [
-        "task",
-        "method",
-        "difference [95 %]",
-        "seeds now",
-        "seeds needed",
-        "if the difference is as large / small as its interval allows",
-    ]
+    header = ["task", "method", "difference [95 %]", "seeds now", "seeds needed", "by the interval's limits", "still to run"]
     rows = []
     for pair, plan in findings.needed:
         row = [pair.task, pair.other.label, _gap(pair), str(int(pair.interval.n))]
-        rows.append(
-            [
-                *row,
-                *(
-                    ("no spread to plan with", "-")
-                    if plan is None
-                    else (_seeds(plan.estimate), f"{_seeds(plan.fewest)} / {_seeds(plan.most)}")
-                ),
-            ]
-        )
+        if plan is None:
+            rows.append([*row, "no spread to plan with", "-", "-"])
+            continue
+        missing = max(plan.estimate - plan.have, 0)
+        rows.append([*row, _seeds(plan.estimate), f"{_seeds(plan.fewest)} to {_seeds(plan.most)}", _seeds(missing)])
     how = (
         f"Pairs with {findings.reference.label} whose interval includes 0. Needed: shared seeds after which the paired 95 % t interval leaves "
-        "out 0 in 80 % of repetitions, if the measured difference and spread were the true ones; they are not, hence the last column."
+        "out 0 in 80 % of repetitions, if the measured difference and spread were the true ones; they are not, so the next column takes the "
+        "far and the near limit of the difference's interval (the near one is 0, for which no number is enough)."
     )
     return page.section(title, page.table(header, rows, numbers=("seeds now",), group=True), page.paragraph(how, "note"))
 
 
 def _seeds(number: float) -> str:
-    return f"{number:,.0f}" if np.isfinite(number) else "no number is enough for certain"
+    return f"{number:,.0f}" if np.isfinite(number) else f"more than {MOST:,}"
 
 
 def settings_section(figures: Sequence[str]) -> str:
     """What changes with a setting; nothing where no cell and no variant differs."""
-    note = page.paragraph("Colours run from dark to light in the order of the values.", "note")
-    return page.section("Ablations and hyperparameters", page.grid(figures), note) if figures else ""
+    return page.section("Ablations and hyperparameters", page.grid(figures)) if figures else ""
 
 
 def critics_section(figures: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What changes with a setting: curves per value, final score against the value, a heat map for two axes, and named variants side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib
@@ -72,7 +72,8 @@ def value_curves(results: Results, group: Group, name: str, stem: str) -> Drawin
     shades = matplotlib.colormaps[MAP](np.linspace(0.05, 0.85, len(group.cells)))
     styles = {s.label: (to_hex(colour), "-") for (_, s), colour in zip(group.cells, shades, strict=True)}
     first = group.cells[0][1].label
-    return learning_curves(results, [s for _, s in group.cells], name=name, reference=first, stem=stem, styles=styles)
+    drawn = learning_curves(results, [s for _, s in group.cells], name=name, reference=first, stem=stem, styles=styles)
+    return replace(drawn, caption=drawn.caption + " Colours run from dark to light in the order of the values.")
 
 
 def sensitivity(group: Group, axis: int, stem: str) -> Drawing:

@@ -109,7 +109,7 @@ def profile_plot(
         axes.step(THRESHOLDS, share.estimate, where="post", color=colour, linestyle=dashes, linewidth=1.5 if shade else 0.9)
 
     def finish(axes: Axes) -> None:
-        axes.set_xlim(0, 1)
+        axes.set_xlim(0, 1.0 if few else 1.03)
         axes.set_ylim(-0.03, 1.03)
         axes.set_xticks([0, 0.5, 1] if not few else np.linspace(0, 1, 6))
         if few:
@@ -127,4 +127,4 @@ def profile_plot(
     )
     columns = lambda share: {"score": THRESHOLDS, "share": share.estimate, "low": share.low, "high": share.high, "n": share.n}
     data = pd.concat([pd.DataFrame({"method": label, **columns(share)}) for label, share in found.items()], ignore_index=True)
-    return Drawing(stem, "Performance profiles", said, panels, data, size)
+    return Drawing(stem, "Share of seeds above each final score", said, panels, data, size)

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from analysis import efficiency
 from analysis.figures import style
-from analysis.figures.curves import Axis, curve_data, draw_curve
+from analysis.figures.curves import Axis, curve_data, draw_method, last_mean, phases
 from analysis.figures.drawing import FEW_LINES, Drawing, method_panels, panels_note, span_of
 from analysis.figures.style import INK
 from analysis.load import Results
@@ -17,17 +16,18 @@ from analysis.load import Results
 def critics_plot(
     results: Results, task: str, labels: Sequence[str], metric: str, said: str, reference: str, stem: str = "critics"
 ) -> Drawing:
-    """One of the critics' estimates over environment steps: mean over seeds and 95 % t band."""
+    """One of the critics' estimates over the steps of both phases: mean over seeds and 95 % t band."""
     styles = style.colours(results.methods)
-    curves = {label: efficiency.online_curve(results.rows(task, label), metric) for label in labels}
+    both = {label: phases(results.rows(task, label), metric) for label in labels}
+    curves = {label: online for label, (_, online) in both.items()}
     few = len(labels) <= FEW_LINES
-    span = Axis([results.rows(task, label) for label in labels], metric)
+    span = Axis(list(both.values()))
     means = np.concatenate([curve.interval().mean for curve in curves.values()])
     means = means[np.isfinite(means)]
     wide = np.abs(means).max(initial=0.0) > 20 * max(np.median(np.abs(means)) if means.size else 0.0, 1e-9)
 
     def draw(axes: Axes, label: str, colour: str, dashes, shade: float) -> None:
-        draw_curve(axes, curves[label].steps, curves[label], colour, dashes, shade)
+        draw_method(axes, span, both[label], colour, dashes, shade)
 
     def finish(axes: Axes) -> None:
         axes.axhline(0, color=INK, linewidth=0.7, zorder=1.5)
@@ -41,7 +41,7 @@ def critics_plot(
             axes.set_ylabel(metric)
             style.head(axes, f"{task}: {metric}", "mean over seeds, band: 95 % t interval")
 
-    ends = {label: span.end(results.rows(task, label), metric) for label in labels}
+    ends = {label: last_mean((curve,)) for label, curve in curves.items()}
     panels, size = method_panels(labels, styles, reference, draw, finish, ends, f"{metric} on {task}")
     note = " The vertical axis is logarithmic away from 0." if wide else ""
     count = span_of(curve.seeds.size for curve in curves.values())

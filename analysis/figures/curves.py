@@ -38,15 +38,15 @@ def learning_curves(
     `styles`: (colour, line style) of every label, where not `style.colours`.
     """
     task, styles = summaries[0].task, styles or style.colours(results.methods)
-    rows = {s.label: results.rows(task, s.label) for s in summaries}
-    span = Axis(list(rows.values()), metric)
+    both = {s.label: phases(results.rows(task, s.label), metric) for s in summaries}
+    span = Axis(list(both.values()))
     series = [] if published is None or not span.online_end else [part for _, part in published.groupby(["key", "method"], sort=False)]
     by_agent = {method.agent: styles[method.label][0] for method in reversed(results.methods) if method.label in styles}
-    single = len(rows) <= FEW_LINES
+    single = len(both) <= FEW_LINES
     agents = {s.label: s.method.agent for s in summaries}
 
     def draw(axes: Axes, label: str, colour: str, dashes, shade: float) -> None:
-        _draw_method(axes, span, rows[label], metric, colour, dashes, shade)
+        draw_method(axes, span, both[label], colour, dashes, shade, (0.0, 1.0))
         if shade and not single:
             for part in series:
                 if part["agent"].iloc[0] == agents[label]:
@@ -62,10 +62,10 @@ def learning_curves(
             style.head(axes, task, caption(summaries))
 
     handles = [_published_handle(span, part, by_agent) for part in series] if single else []
-    ends = {label: span.end(part, metric) for label, part in rows.items()}
-    panels, size = method_panels(list(rows), styles, reference, draw, finish, ends, f"learning curve on {task}, {name}", handles)
-    said = _said(name, summaries, series) + panels_note(list(rows), reference)
-    return Drawing(stem, f"{task}: {name}", said, panels, _data(task, rows, metric), size)
+    ends = {label: last_mean(curves) for label, curves in both.items()}
+    panels, size = method_panels(list(both), styles, reference, draw, finish, ends, f"learning curve on {task}, {name}", handles)
+    said = _said(name, summaries, series) + panels_note(list(both), reference)
+    return Drawing(stem, f"{task}: {name}", said, panels, _data(task, both), size)
 
 
 def _said(name: str, summaries: Sequence[Summary], series: Sequence[pd.DataFrame]) -> str:
@@ -77,14 +77,25 @@ def _said(name: str, summaries: Sequence[Summary], series: Sequence[pd.DataFrame
     return text
 
 
-def _data(task: str, rows: Mapping[str, pd.DataFrame], metric: str) -> pd.DataFrame:
+Phases = tuple[efficiency.Curve, efficiency.Curve]
+
+
+def phases(rows: pd.DataFrame, metric: str) -> Phases:
+    """(offline curve, online curve) of one method on one task."""
+    return efficiency.offline_curve(rows, metric), efficiency.online_curve(rows, metric)
+
+
+def last_mean(both: Sequence[efficiency.Curve]) -> float:
+    """The mean at the right end of a method's curve; NaN where there is none."""
+    means = np.concatenate([curve.interval().mean for curve in both])
+    means = means[np.isfinite(means)]
+    return float(means[-1]) if means.size else np.nan
+
+
+def _data(task: str, both: Mapping[str, Phases]) -> pd.DataFrame:
     """task, method, phase, step, seeds, mean, low, high: one row per point drawn."""
-    phases = {"offline": efficiency.offline_curve, "online": efficiency.online_curve}
-    parts = [
-        curve_data(curve(own, metric), task=task, method=label, phase=phase)
-        for label, own in rows.items()
-        for phase, curve in phases.items()
-    ]
+    named = [(label, phase, curve) for label, own in both.items() for phase, curve in zip(("offline", "online"), own, strict=True)]
+    parts = [curve_data(curve, task=task, method=label, phase=phase) for label, phase, curve in named]
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
@@ -106,9 +117,8 @@ def caption(summaries: Sequence[Summary]) -> str:
 class Axis:
     """Where evaluations lie on the x axis: online steps from 0, the offline phase squeezed into a strip left of it."""
 
-    def __init__(self, groups: Sequence, metric: str):
-        online = [efficiency.online_curve(rows, metric) for rows in groups]
-        offline = [efficiency.offline_curve(rows, metric) for rows in groups]
+    def __init__(self, methods: Sequence[Phases]):
+        offline, online = zip(*methods, strict=True)
         self.online_end = max((float(curve.steps[-1]) for curve in online if curve.steps.size), default=0.0)
         self.offline_end = max((float(curve.steps[-1]) for curve in offline if curve.steps.size), default=0.0)
         self.switches = any(curve.steps.size for curve in offline) and self.online_end > 0
@@ -117,13 +127,6 @@ class Axis:
         values = np.concatenate([curve.values.ravel() for curve in (*online, *offline)])
         values = values[np.isfinite(values)]
         self.limits = min(-0.03, values.min(initial=0.0)), max(1.03, values.max(initial=1.0))
-
-    def end(self, rows: pd.DataFrame, metric: str) -> float:
-        """The mean at the right end of a method's curve."""
-        curve = efficiency.final_curve(rows, metric)
-        finite = curve.interval().mean
-        finite = finite[np.isfinite(finite)]
-        return float(finite[-1]) if finite.size else np.nan
 
     def offline_x(self, steps: np.ndarray) -> np.ndarray:
         """Gradient steps of one method -> x: its last one is where its online phase begins."""
@@ -136,7 +139,7 @@ class Axis:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.thousands(value)))
             return
         left = -self.offline_end * self.scale if self.strip else 0.0
-        round_steps = MaxNLocator(3 if small else 5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.online_end)
+        round_steps = MaxNLocator(4 if small else 5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.online_end)
         ticks = [tick for tick in round_steps if 0 <= tick <= self.online_end * 1.001]
         labels = [style.thousands(tick) for tick in ticks]
         if self.strip:
@@ -159,13 +162,15 @@ class Axis:
             axes.annotate("offline\ngradient steps", (left / 2, 0), **below)
 
 
-def _draw_method(axes: Axes, span: Axis, rows: pd.DataFrame, metric: str, colour: str, dashes, shade: float) -> None:
-    offline = efficiency.offline_curve(rows, metric)
-    online = efficiency.online_curve(rows, metric)
+def draw_method(
+    axes: Axes, span: Axis, both: Phases, colour: str, dashes, shade: float, clip: tuple[float, float] = (-np.inf, np.inf)
+) -> None:
+    """Both phases of one method; see `draw_curve`."""
+    offline, online = both
     if offline.steps.size > 1 or (offline.steps.size and not online.steps.size):
-        draw_curve(axes, span.offline_x(offline.steps), offline, colour, dashes, shade, (0.0, 1.0))
+        draw_curve(axes, span.offline_x(offline.steps), offline, colour, dashes, shade, clip)
     if online.steps.size:
-        draw_curve(axes, online.steps, online, colour, dashes, shade, (0.0, 1.0))
+        draw_curve(axes, online.steps, online, colour, dashes, shade, clip)
     elif offline.steps.size and span.online_end:  # never went online: its level, to compare the others with
         level = offline.interval().mean[-1]
         axes.plot([0, span.online_end], [level, level], color=colour, linewidth=1.0, linestyle=(0, (1, 2)))

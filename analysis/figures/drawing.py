@@ -155,4 +155,4 @@ def panels_note(labels: Sequence[str], reference: str) -> str:
     if len(labels) <= FEW_LINES:
         return ""
     also = f", {shorten(reference, LABEL_WIDTH)} as a thin line in its own colour" if reference in labels else ""
-    return f" One panel per method, with its band; the others are grey{also}."
+    return f" One panel per method, with its band, all on the same axes; the others are grey{also}."

@@ -1,15 +1,16 @@
 """The figures: what is drawn, under which names, and the same every time."""
 
+import itertools
 import re
 
 import numpy as np
 import pandas as pd
 from synthetic_runs import curve, write_run
 
-from analysis import summary
-from analysis.figures import comparing, style
+from analysis import summary, tables
+from analysis.figures import ablation, comparing, style
 from analysis.figures.curves import learning_curves
-from analysis.figures.drawing import paper_figure
+from analysis.figures.drawing import panel_figure, paper_figure
 from analysis.findings import find
 from analysis.gallery import gallery
 from analysis.load import load
@@ -97,3 +98,80 @@ def test_the_switch_is_marked_only_after_an_offline_phase(run, tmp_path):
     axes = paper_figure(learning_curves(both, chosen)).axes[0]
     assert any(list(line.get_xdata()) == [0, 0] for line in axes.lines)
     assert axes.get_xlim()[0] < -99  # the offline phase has a quarter of the online width
+
+
+def cells(tmp_path, **axes):
+    """Final scores 0.1, 0.2, ... over the product of the axes, two seeds."""
+    rows = []
+    for i, values in enumerate(itertools.product(*axes.values())):
+        for seed in (0, 1):
+            names = {f"expo.{name}": value for name, value in zip(axes, values, strict=True)}
+            rows += [row | names for row in curve([0.0, 0.1 * (i + 1) + 0.02 * seed], seed=seed)]
+    results = load(write_run(tmp_path / "run", rows))
+    return results, summary.summarise(results)
+
+
+def test_many_methods_become_small_multiples_of_one_another(tmp_path):
+    rows = [row for i in range(8) for row in curve([0.0, 0.1 * i], agent=f"agent{i}") + curve([0.0, 0.1 * i], agent=f"agent{i}", seed=1)]
+    results = load(write_run(tmp_path / "run", rows))
+    drawn = learning_curves(results, summary.summarise(results), reference="agent3")
+    assert len(drawn.panels) == 8 and drawn.small and "the others are grey, agent3 as a thin line" in drawn.caption
+    axes = panel_figure(drawn, drawn.panels[5]).axes[0]
+    assert axes.get_title(loc="left") == "agent5" and len(axes.lines) == 8
+    assert [line.get_color() for line in axes.lines].count(style.CONTEXT) == 6
+    assert len([c for c in axes.collections if c.get_gid() == style.SEEDS]) == 1  # of its own method only
+    paper = paper_figure(drawn)
+    assert len(paper.axes) == 8 and {axes.get_ylim() for axes in paper.axes} == {(-0.03, 1.03)}
+    assert not paper.findobj(lambda artist: artist.get_gid() == style.SEEDS)
+
+
+def test_single_seeds_are_in_the_page_but_hidden(run):
+    text = write_report(run).read_text()
+    assert text.count('<g class="seeds"') > 6 and 'id="seeds"' not in text
+    assert ".toggle:not(:checked) ~ * .seeds { display: none; }" in text and 'class="toggle" id="seeds-curves"' in text
+
+
+def test_names_at_the_ends_of_curves_do_not_overlap(run):
+    results = load(run)
+    drawn = learning_curves(results, [s for s in summary.summarise(results) if s.task == "maze"])
+    axes = panel_figure(drawn, drawn.panels[0]).axes[0]
+    heights = sorted(text.xy[1] for text in axes.texts if text.get_text() in results.labels)
+    assert len(heights) == 3 + 1 or not heights  # all names, or a legend where one is too long
+    crowded = {f"m{i}": 0.99 for i in range(5)}
+    style.direct_labels(axes, crowded, {label: ("#000000", "-") for label in crowded})
+    heights = sorted(text.xy[1] for text in axes.texts if text.get_text() in crowded)
+    assert np.diff(heights).min() > 0.05 and heights[-1] <= 1.0
+
+
+def test_one_axis_is_drawn_as_curves_and_as_sensitivity(tmp_path):
+    results, summaries = cells(tmp_path, edit_scale=(0.05, 0.1, 1.0))
+    (group,) = ablation.groups(summaries)
+    assert group.axes == ("expo.edit_scale",) and [values for values, _ in group.cells] == [(0.05,), (0.1,), (1.0,)]
+    drawn = ablation.sensitivity(group, 0, "s")
+    axes = paper_figure(drawn).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.11, 0.21, 0.31])
+    assert axes.get_xscale() == "log" and list(axes.lines[0].get_xdata()) == [0.05, 0.1, 1.0]
+    np.testing.assert_allclose(drawn.data["mean"], [0.11, 0.21, 0.31])
+    assert len(ablation.value_curves(results, group, "score", "v").panels) == 1
+
+
+def test_two_axes_are_a_heat_map(tmp_path):
+    results, summaries = cells(tmp_path, samples=(2, 8), selection=("max", "random"))
+    (group,) = ablation.groups(summaries)
+    axes = paper_figure(ablation.heat_map(group, "m")).axes[0]
+    np.testing.assert_allclose(axes.collections[0].get_array().reshape(2, 2), [[0.11, 0.31], [0.21, 0.41]])
+    assert [text.get_text().split("\n")[0] for text in axes.texts[:4]] == ["0.11", "0.21", "0.31", "0.41"]
+    stems = [drawing.stem for drawing in gallery(find(results, "expo"))["settings"]]
+    assert stems == ["values-maze-expo", "map-maze-expo", "sensitivity-maze-expo-expo-samples", "sensitivity-maze-expo-expo-selection"]
+
+
+def test_the_critics_estimates_are_drawn_where_they_were_logged(tmp_path):
+    rows = [row | {"q_bias": 5.0 * (seed + 1)} for seed in (0, 1) for row in curve([0.1, 0.2, 0.3], seed=seed)]
+    rows += [row for seed in (0, 1) for row in curve([0.1, 0.2, 0.3], agent="bc", seed=seed)]
+    (drawn,) = gallery(find(load(write_run(tmp_path / "run", rows)), "expo"))["critics"]
+    assert set(drawn.data["method"]) == {"expo"} and set(drawn.data["mean"]) == {7.5} and "q_bias" in drawn.caption
+    assert paper_figure(drawn).axes[0].get_ylim()[1] > 7.5
+
+
+def test_the_latex_table_is_escaped():
+    assert tables.latex_table(["a_b", "c"], [["50 %", ">=3"]]).splitlines()[2:5] == [r"a\_b & c \\", r"\midrule", r"50 \% & $\geq$3 \\"]
