@@ -3,7 +3,7 @@
     from analysis.load import load              # run folders -> Results
     from analysis.report import text_table, write_report
 
-Importing this package loads nothing heavy: pandas comes with `analysis.load`, matplotlib with `analysis.plots`.
+Importing this package loads nothing heavy: pandas comes with `analysis.load`, matplotlib with `analysis.figures`.
 """
 
 

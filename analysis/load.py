@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ class Method:
     @property
     def label(self) -> str:
         """`expo`, `expo (random selection)`, `expo edit_scale=0.1`, `sac [imported: cleanrl]`: unique among the methods of one `Results`."""
-        cells = "".join(f" {name.removeprefix(self.agent + '.')}={_show(value)}" for name, value in self.hyperparameters)
+        cells = "".join(f" {name.removeprefix(self.agent + '.')}={show_value(value)}" for name, value in self.hyperparameters)
         origins = (f"imported: {self.imported}" if self.imported else "", self.experiment)
         return self.agent + (f" ({self.variant})" if self.variant else "") + cells + "".join(f" [{name}]" for name in origins if name)
 
@@ -103,32 +103,73 @@ class Results:
         raise ResultsError(f"no method {reference!r} in these results; {guess}")
 
 
-def load(runs: Sequence[Path | str] | Path | str) -> Results:
+def load(runs: Sequence[Path | str] | Path | str, partial: bool = False) -> Results:
     """Read one or several run folders into one `Results`.
 
     Folders of one experiment are pooled: a sweep split over machines is one sweep. The same method in two experiments on one task stays
     two methods, told apart by the experiment's name. A row that is there twice with equal numbers (a resumed sweep) counts once.
+    `partial`: read what can be read, and name in the notes what was left out: a folder or a file that cannot be read, and a folder whose
+    rows contradict those of an earlier one.
 
     Raises ResultsError: a folder that does not exist, is no run folder or has no results yet; a manifest or parquet file that cannot be
-    read, lacks a column or has a column of the wrong kind; rows of one experiment that contradict each other.
+    read, lacks a column or has a column of the wrong kind; rows of one experiment that contradict each other. With `partial`, the first of
+    these only where nothing is left.
     """
     folders = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     if not folders:
         raise ResultsError("no run folder given; expected at least one folder with manifest.json and results/")
     unique = list({folder.resolve(): folder for folder in folders}.values())
     notes = ["A run folder was given twice; it counts once."] if len(unique) < len(folders) else []
-    manifests = tuple(_read_manifest(folder) for folder in unique)
-    frame = pd.concat([_read_folder(manifest) for manifest in manifests], ignore_index=True)
-    cells = sorted(name for name in frame.columns if "." in name)
+    read, dropped, left_out = _read_partly(unique) if partial else (*_joined(map(_read_run, unique)), [])
+    manifests, frame = read
+    if dropped:
+        notes.append(f"{dropped} rows were stored twice with the same numbers; each counts once.")
+    frame, catalogue = _name_methods(frame, _cells(frame))
+    order = ["task", "method", "seed", "phase", "env_step", "grad_step"]  # "offline" < "online"
+    frame = frame.sort_values(order, kind="stable", ignore_index=True)
+    return Results(frame, manifests, catalogue, (*notes, *(f"Left out: {reason}." for reason in left_out)))
+
+
+Run = tuple[Manifest, pd.DataFrame]
+
+
+def _joined(runs: Iterable[Run]) -> tuple[tuple[tuple[Manifest, ...], pd.DataFrame], int]:
+    """((manifests, all rows), number of repeated rows that were dropped). Raises ResultsError for rows that contradict each other."""
+    manifests, frames = zip(*runs, strict=True)
+    frame = pd.concat(frames, ignore_index=True)
+    cells = _cells(frame)
     for name in cells:
         if frame[name].dtype == object:  # text, or a list such as layer widths, which no group key can be
             frame[name] = frame[name].map(lambda value: np.nan if np.ndim(value) == 0 and pd.isna(value) else clean(value)).astype(object)
     frame, dropped = _unique_rows(frame, cells)
-    if dropped:
-        notes.append(f"{dropped} rows were stored twice with the same numbers; each counts once.")
-    frame, catalogue = _name_methods(frame, cells)
-    order = ["task", "method", "seed", "phase", "env_step", "grad_step"]  # "offline" < "online"
-    return Results(frame.sort_values(order, kind="stable", ignore_index=True), manifests, catalogue, tuple(notes))
+    return (manifests, frame), dropped
+
+
+def _cells(frame: pd.DataFrame) -> list[str]:
+    """The columns of hyperparameters: those with a dot."""
+    return sorted(name for name in frame.columns if "." in name)
+
+
+def _read_partly(folders: Sequence[Path]) -> tuple[tuple[tuple[Manifest, ...], pd.DataFrame], int, list[str]]:
+    """`_joined` of what can be read and fits together, and one line for each thing that does not. Raises the first of those where nothing can."""
+    runs: list[Run] = []
+    left_out: list[str] = []
+    for folder in folders:
+        try:
+            run = _read_run(folder, left_out)
+            _joined([*runs, run])
+        except ResultsError as error:
+            left_out.append(str(error))
+        else:
+            runs.append(run)
+    if not runs:
+        raise ResultsError(left_out[0])
+    return *_joined(runs), left_out
+
+
+def _read_run(folder: Path, left_out: list[str] | None = None) -> Run:
+    manifest = _read_manifest(folder)
+    return manifest, _read_folder(manifest, left_out)
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -153,16 +194,30 @@ def _read_manifest(folder: Path) -> Manifest:
     return Manifest(folder, {**data, "experiment": clean(data["experiment"])})
 
 
-def _read_folder(manifest: Manifest) -> pd.DataFrame:
+def _read_folder(manifest: Manifest, left_out: list[str] | None) -> pd.DataFrame:
+    """All rows of a folder; files that cannot be read go into `left_out` where it is given, and are an error otherwise."""
     files = sorted(path for path in (manifest.folder / "results").glob("*.parquet") if not path.name.startswith("."))
     if not files:
         raise ResultsError(f"{manifest.folder}: no results yet (results/ holds no parquet file); expected at least one evaluation")
-    frame = _checked(pd.concat([_read_file(path) for path in files], ignore_index=True))
+    frames = [frame for path in files if (frame := _read_or_leave(path, left_out)) is not None]
+    if not frames:
+        raise ResultsError(f"{manifest.folder}: none of its {len(files)} parquet files can be read; expected at least one evaluation")
+    frame = _checked(pd.concat(frames, ignore_index=True))
     if frame.empty:
         raise ResultsError(f"{manifest.folder}: no results yet ({len(files)} parquet files, no row); expected at least one evaluation")
     expected = manifest.data["experiment"]
     _refuse(frame, frame["experiment"] != expected, "experiment", f"expected {expected!r} as in manifest.json")
     return frame.assign(imported=manifest.imported)
+
+
+def _read_or_leave(path: Path, left_out: list[str] | None) -> pd.DataFrame | None:
+    try:
+        return _read_file(path)
+    except ResultsError as error:
+        if left_out is None:
+            raise
+        left_out.append(str(error))
+        return None
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -260,7 +315,7 @@ def _rank(method: Method) -> tuple:
     return (*name, len(cells), cells, method.experiment)
 
 
-def _show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """Six digits: parquet may hold a float32 0.1, which is no 0.10000000149 to a reader."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

@@ -24,7 +24,10 @@ def matrix(runs: Sequence[Path | str], metrics: Sequence[str] = ("success",)) ->
     experiments = list(dict.fromkeys(manifest.data["experiment"] for manifest in results.manifests))
     columns = [(e, task, metric) for task in results.tasks for e in experiments for metric in metrics if _rows(results, e, task).size]
     named = len(metrics) > 1 or metrics[0] != "success"
-    header = ["method", *(" ".join([task, *([e] if len(experiments) > 1 else []), *([metric] if named else [])]) for e, task, metric in columns)]
+    header = [
+        "method",
+        *(" ".join([task, *([e] if len(experiments) > 1 else []), *([metric] if named else [])]) for e, task, metric in columns),
+    ]
     methods = list(dict.fromkeys((m.agent, m.variant, m.hyperparameters) for m in results.methods))
     labels = {key: next(m for m in results.methods if (m.agent, m.variant, m.hyperparameters) == key) for key in methods}
     rows = []

@@ -3,12 +3,14 @@
 import html
 from collections.abc import Iterable, Sequence
 
+LONG = 34  # characters from which a table's cell wraps
+
 STYLE = """
-:root { --page: #ffffff; --ink: #1b1f24; --muted: #5d6771; --grid: #e3e6e9; --shade: #f4f5f6; --accent: #0072b2;
+:root { --page: #ffffff; --ink: #1b1f24; --muted: #5d6771; --grid: #e3e6e9; --shade: #f4f5f6; --context: #c6ccd2; --accent: #0072b2; --warn: #b35900;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color-scheme: light dark; }
 @media screen and (prefers-color-scheme: dark) {
-  :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126;
-    --accent: #56b4e9; }
+  :root { --page: #15181c; --ink: #e6e8ea; --muted: #9aa4ae; --grid: #2d3238; --shade: #1d2126; --context: #4a525a;
+    --accent: #56b4e9; --warn: #f0a860; }
   figure svg { filter: brightness(1.3); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 var(--font); -webkit-text-size-adjust: 100%; }
@@ -22,10 +24,18 @@ p { margin: 0.5rem 0; max-width: 48rem; }
   border-radius: 0 6px 6px 0; }
 .verdict h3 { margin: 0 0 0.2rem; }
 .verdict p { margin: 0.25rem 0; max-width: none; }
+.overall p:first-of-type { font-size: 1.06rem; font-weight: 600; }
+.notice { border-left-color: var(--warn); }
+.notice b { color: var(--warn); }
+.verdict:not(.overall):not(.notice) p ~ p { font-size: 0.9rem; color: var(--muted); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.6rem 2rem; }
 figure { margin: 0; max-width: 40rem; }
 figure svg { display: block; width: 100%; height: auto; }
+figure.wide { max-width: none; margin: 1rem 0 1.6rem; }
+.multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.6rem), 1fr)); gap: 0.7rem 0.8rem; }
 figcaption { margin-top: 0.3rem; }
+.switch { font-size: 0.875rem; color: var(--muted); margin-left: 0.35rem; cursor: pointer; }
+.toggle:not(:checked) ~ * .seeds { display: none; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid);
@@ -33,18 +43,21 @@ th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowr
 th { color: var(--muted); font-weight: 600; }
 tr.group td { font-weight: 600; padding-top: 0.9rem; }
 td.number, th.number { text-align: right; }
+td.long { white-space: normal; min-width: 17rem; }
 ul { padding-left: 1.2rem; }
 li { margin: 0.2rem 0; overflow-wrap: anywhere; }
 pre { overflow-x: auto; background: var(--shade); padding: 0.7rem 0.9rem; border-radius: 6px; font-size: 0.8rem; line-height: 1.45; }
 details { margin: 0.4rem 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; }
+@media (min-width: 62rem) { .multiples { grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); } }
 @media (max-width: 40rem) {
   td:first-child { white-space: normal; min-width: 6rem; position: sticky; left: 0; background: var(--page); }
 }
 @media print {
   :root { --ink: #000000; --muted: #444444; --grid: #cccccc; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; }
-  figure, .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; }
+  figure:not(.wide), .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; }
+  .toggle, .switch { display: none; } .multiples { grid-template-columns: repeat(5, 1fr); } .multiples svg { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; } table { font-size: 7pt; } td:first-child { white-space: normal; }
   pre { white-space: pre-wrap; }
 }
@@ -56,15 +69,22 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def document(title: str, body: Iterable[str]) -> str:
-    """A whole page."""
+def document(title: str, body: Iterable[str], refresh: int = 0) -> str:
+    """A whole page, which loads itself again after `refresh` seconds unless that is 0."""
+    again = refresh_tag(refresh) if refresh else ""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"{again}"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def refresh_tag(seconds: int) -> str:
+    """What makes an open page load itself again."""
+    return f'<meta http-equiv="refresh" content="{seconds}">\n'
 
 
 def section(title: str, *parts: str) -> str:
@@ -93,15 +113,51 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequ
         if group and row[0] != last:
             last = row[0]
             lines.append(f'<tr class="group"><td colspan="{len(header) - 1}">{escape(last)}</td></tr>')
-        lines.append(
-            "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in list(zip(row, kinds, strict=True))[shown]) + "</tr>"
-        )
+        cells = list(zip(row, kinds, strict=True))[shown]
+        lines.append("<tr>" + "".join(f"<td{kind or _long(cell)}>{escape(cell)}</td>" for cell, kind in cells) + "</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n' + "\n".join(lines) + "\n</tbody></table></div>"
+
+
+def _long(cell: str) -> str:
+    """Sentences wrap; numbers and intervals do not."""
+    return ' class="long"' if len(cell) > LONG else ""
 
 
 def figure(svg: str, caption: str) -> str:
     """A figure; `svg` is trusted markup, the caption plain text."""
     return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def multiples(svgs: Sequence[str], title: str, caption: str) -> str:
+    """Small figures in a grid, under one title and one caption."""
+    return (
+        f'<figure class="wide"><h3>{escape(title)}</h3><div class="multiples">{"".join(svgs)}</div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def grid(figures: Sequence[str]) -> str:
+    """Figures beside each other where there is room."""
+    return f'<div class="figures">{"".join(figures)}</div>' if figures else ""
+
+
+def seeds_switch(name: str) -> str:
+    """A box to tick that shows the single seeds in all figures after it; `name`: unique on the page. Works without a script."""
+    return (
+        f'<input type="checkbox" class="toggle" id="seeds-{name}" autocomplete="off">'
+        f'<label class="switch" for="seeds-{name}">show every seed</label>'
+    )
+
+
+def card(title: str, lines: Sequence[str]) -> str:
+    """A part of the verdict; without a title it is the one over all tasks."""
+    head = f"<h3>{escape(title)}</h3>" if title else ""
+    return f'<div class="verdict{"" if title else " overall"}">{head}{"".join(map(paragraph, lines))}</div>'
+
+
+def notice(word: str, text: str) -> str:
+    """Something that a reader has to know before the rest."""
+    return f'<div class="verdict notice"><p><b>{escape(word)}.</b> {escape(text)}</p></div>'
 
 
 def fold(title: str, *parts: str) -> str:

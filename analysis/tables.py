@@ -1,15 +1,15 @@
-"""The summaries as text: for the terminal, as Markdown, as CSV, and the verdict in sentences."""
+"""The summaries as text: for the terminal, as Markdown, as LaTeX, as CSV."""
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.load import Method, Results
+from analysis.load import Results
 from analysis.statistics import Interval, interquartile_mean, mean_interval
-from analysis.summary import THRESHOLD, Paired, Summary, compare, show_episodes, summarise
+from analysis.summary import THRESHOLD, Summary, show_episodes, summarise
 
 WIDTH = 110
 
@@ -87,14 +87,22 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def table_rows(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the full table, as the report and the Markdown file show it."""
+def table_rows(
+    summaries: Sequence[Summary], threshold: float = THRESHOLD, marks: Mapping[tuple[str, str], str] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the full table, as the report and its files show it. `marks`: (task, label) -> what stands behind the name."""
     success = any(summary.success_differs for summary in summaries)
     header = ["task", "method", "seeds", "final score [95 %]", "IQM", *(["success [95 %]"] if success else []), "AUC [95 %]"]
     header += [f"steps to {100 * threshold:g} %", "switch [95 %]"]
     rows = []
     for s in summaries:
-        row = [s.task, s.label, s.count, show_interval(mean_interval(s.score)), show_number(interquartile_mean(s.score))]
+        row = [
+            s.task,
+            s.label + (marks or {}).get((s.task, s.label), ""),
+            s.count,
+            show_interval(mean_interval(s.score)),
+            show_number(interquartile_mean(s.score)),
+        ]
         row += [show_interval(mean_interval(s.success))] if success else []
         rows.append([*row, show_interval(mean_interval(s.area)), s.steps.text, show_interval(s.drop, sign=True)])
     return header, rows
@@ -114,6 +122,24 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Cells as a Markdown table."""
     line = lambda cells: "| " + " | ".join(cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells) + " |"
     return "\n".join([line(header), line(["---"] * len(header)), *map(line, rows)]) + "\n"
+
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"}
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a LaTeX tabular with booktabs' rules; a rule where the first column (the task) changes."""
+    escape = lambda cell: "".join(LATEX.get(char, "\\" + char if char in "&%$#_{}" else char) for char in cell).replace(
+        r"\textgreater{}=", r"$\geq$"
+    )
+    line = lambda cells: " & ".join(map(escape, cells)) + r" \\"
+    lines, last = [], None
+    for row in rows:
+        lines += [r"\midrule"] if row[0] != last else []
+        last = row[0]
+        lines.append(line(row))
+    begin = r"\begin{tabular}{" + "l" * len(header) + "}  % needs \\usepackage{booktabs}"
+    return "\n".join([begin, r"\toprule", line(header), *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def csv_table(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str:
@@ -142,48 +168,3 @@ def csv_table(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str
     writer.writeheader()
     writer.writerows(records)
     return out.getvalue()
-
-
-def verdict(summaries: Sequence[Summary], reference: Method) -> list[tuple[str, list[str]]]:
-    """(task, sentences): first who ends highest and whether that lead can be told from chance, then the reference against behavior cloning
-    and against its own random selection, where those were run."""
-    tasks = list(dict.fromkeys(summary.task for summary in summaries))
-    return [(task, _task_verdict([s for s in summaries if s.task == task], reference)) for task in tasks]
-
-
-def _task_verdict(summaries: list[Summary], reference: Method) -> list[str]:
-    scored = [summary for summary in summaries if np.isfinite(summary.score).any()]
-    if not scored:
-        return ["No method has a final score."]
-    ranked = sorted(scored, key=lambda summary: -float(mean_interval(summary.score).mean))
-    best = ranked[0]
-    final = mean_interval(best.score)
-    seeds = f"{final.n} seed{'s' if final.n != 1 else ''}"
-    if len(ranked) == 1:
-        return [f"{best.label} ends at {show_interval(final)} over {seeds}; no other method has a final score to compare with."]
-    pair = compare(best, ranked[1])
-    tied = abs(float(final.mean - mean_interval(ranked[1].score).mean)) < 1e-9
-    head = f"{best.label} and {ranked[1].label} end level at the top" if tied else f"{best.label} has the highest final score"
-    sentences = [f"{head}, {show_interval(final)} over {seeds}; against {ranked[1].label}: {_judgement(pair)}."]
-    by_method = {summary.method: summary for summary in scored}
-    own = by_method.get(reference)
-    for other in scored if own else []:
-        random_selection = other.method.agent == reference.agent and "random" in other.method.variant.lower()
-        if (other.method.agent == "bc" or random_selection) and other.method != reference and {own.label, other.label} != {
-            best.label, ranked[1].label
-        }:  # fmt: skip
-            sentences.append(f"{own.label} against {other.label}: {_judgement(compare(own, other))}.")
-    return sentences
-
-
-def _judgement(pair: Paired) -> str:
-    """The paired difference and what it allows to say."""
-    n = int(pair.interval.n)
-    if n == 0:
-        return "no shared seed, so no paired comparison"
-    shown = show_interval(pair.interval, digits=3, sign=True)
-    if n == 1:
-        return f"{shown}, from which nothing follows"
-    if pair.interval.zero_width:
-        return f"{float(pair.interval.mean):+.3f} in each of {n} shared seeds, an interval without width"
-    return f"{shown}, {'separable from 0' if pair.separable else 'not separable from 0'} over {n} shared seeds"

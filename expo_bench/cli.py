@@ -89,9 +89,22 @@ def report(args: Report) -> None:
     from analysis.load import load
     from analysis.report import text_table, write_report
 
-    path = write_report(args.runs, args.out, reference=args.reference, published=args.published)
-    print(text_table(load(args.runs)))
+    options = {"out": args.out, "reference": args.reference, "published": args.published, "figures": args.figures}
+    if args.watch:
+        from analysis.watch import watch
+
+        path = watch(args.runs, **options)
+        if path is None:
+            raise KeyboardInterrupt  # before there was anything to show
+    else:
+        path = write_report(args.runs, **options)
+    results = load(args.runs, partial=True)
+    for note in results.notes:
+        print(note)
+    print(text_table(results))
     print(f"report: {path}")
+    if args.figures is not None:
+        print(f"figures: {args.figures}")
 
 
 def table(args: Table) -> None:

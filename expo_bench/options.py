@@ -60,16 +60,23 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw learning curves with intervals and the table from run folders, as PNG and one self-contained HTML file."""
+    """Write one self-contained HTML page from run folders: the verdict, curves with intervals, comparisons, tables, and how to repeat it.
+
+    What cannot be read is left out and named on the page.
+    """
 
     runs: Positional[tuple[Path, ...]]
     """run folders"""
     out: Path | None = None
-    """the folder of the report (default: the first run folder)"""
+    """the page, a file that ends in .html, or a folder for report.html (default: the first run folder)"""
     reference: str = "expo"
     """the method that the others are compared with"""
     published: bool = False
     """draw and list the published numbers of the same tasks beside the measured ones"""
+    figures: Path | None = None
+    """also a folder of every figure as PDF and PNG with its numbers as CSV, and the table as Markdown, LaTeX and CSV"""
+    watch: bool = False
+    """write the page again while a sweep runs, until it is finished or Ctrl-C is pressed"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from synthetic_runs import comparison, curve, evaluation, write_run
 
-from analysis import ResultsError, efficiency, files, plots, summary
+from analysis import ResultsError, efficiency, files, summary
 from analysis.exporting import export
+from analysis.figures import curves, style
 from analysis.importing import import_csv
 from analysis.load import load
 from analysis.report import text_table, write_report
@@ -73,18 +74,17 @@ def test_the_csv_is_tidy_and_says_nothing_of_this_machine(run, tmp_path):
     assert str(tmp_path) not in (tmp_path / "folder" / "curves.csv").read_text()
 
 
-def test_imported_curves_are_marked_wherever_they_stand(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+def test_imported_curves_are_marked_wherever_they_stand(run, tmp_path):
     take(tmp_path, LONG, out="sac")
     results = load([run, tmp_path / "sac"])
     label = "sac [imported: cleanrl]"
     assert results.labels[-1] == label and results.find("sac").imported == "cleanrl"
-    styles = plots.colours(results.methods)
-    assert styles[label][1] == plots.IMPORTED_DASHES and plots.IMPORTED_DASHES not in [styles[other][1] for other in results.labels[:-1]]
+    styles = style.colours(results.methods)
+    assert styles[label][1] == style.IMPORTED_DASHES and style.IMPORTED_DASHES not in [styles[other][1] for other in results.labels[:-1]]
     assert label in text_table(results) and "10/? episodes per evaluation" in text_table(results)
     report = write_report([run, tmp_path / "sac"], out=tmp_path / "report").read_text()
     assert "sac: imported (cleanrl), not measured here" in report and "success rate" in report
-    assert "not finished" not in report and label in (tmp_path / "report" / "table.md").read_text()
+    assert "not finished" not in report and report.count(label) > 5
     manifest = results.manifests[1].data
     assert set(manifest["imported"]) == {"source", "file", "date"} and manifest["imported"]["file"] == "sac.csv"
 
@@ -313,4 +313,4 @@ def test_a_manifest_with_a_strange_mark_is_named(tmp_path):
 def test_unknown_numbers_of_episodes_are_question_marks(tmp_path):
     results = take(tmp_path, LONG)
     summaries = summary.summarise(results)
-    assert summary.show_episodes(summaries) == "?" and plots.caption(summaries).endswith("; ? episodes per evaluation")
+    assert summary.show_episodes(summaries) == "?" and curves.caption(summaries).endswith("; ? episodes per evaluation")

@@ -9,7 +9,10 @@ import pytest
 from synthetic_runs import comparison, curve, evaluation, write_run
 
 import analysis
-from analysis import ResultsError, plots, published, summary
+from analysis import ResultsError, published, summary
+from analysis.figures import style
+from analysis.figures.curves import learning_curves
+from analysis.figures.drawing import paper_figure
 from analysis.load import load
 from analysis.published import beside
 from analysis.report import write_report
@@ -156,7 +159,7 @@ def draw(tmp_path, every: int):
             [row for agent in ("expo", "idql") for row in curve([0.1] * 11, every=every, task="door", agent=agent)],
         )
     )
-    figure = plots.learning_curves(run, summary.summarise(run), published=beside.drawn(run, "door"))
+    figure = paper_figure(learning_curves(run, summary.summarise(run), published=beside.drawn(run, "door")))
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     return figure, hollow
 
@@ -166,7 +169,7 @@ def test_published_curves_look_different_and_are_labelled(tmp_path):
     curve_line, final = hollow
     assert len(curve_line.get_xdata()) == 21 and curve_line.get_linestyle() == "--" and curve_line.get_linewidth() < 1
     assert list(final.get_xdata()) == [200_000] and final.get_linestyle() == "None"
-    assert curve_line.get_color() not in (plots.COLOURS["expo"].lower(), plots.COLOURS["idql"].lower())
+    assert curve_line.get_color() not in (style.COLOURS["expo"].lower(), style.COLOURS["idql"].lower())
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["expo", "idql", "expo, as published (EXPO Fig. 4): 0.65 at 200k", "idql, as published (EXPO Fig. 4): 0.00 at 200k"]
 
@@ -181,12 +184,11 @@ def test_a_number_beyond_the_axis_stands_on_its_edge(tmp_path):
 def test_offline_results_have_nothing_to_be_beside(tmp_path):
     rows = [evaluation(phase="offline", grad_step=step, task="antmaze-large-play", agent="fql") for step in (0, 10)]
     run = load(write_run(tmp_path / "run", rows))
-    figure = plots.learning_curves(run, summary.summarise(run), published=published.rows("antmaze-large-play"))
+    figure = paper_figure(learning_curves(run, summary.summarise(run), published=published.rows("antmaze-large-play")))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["fql"]
 
 
-def test_the_report_shows_them_only_when_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+def test_the_report_shows_them_only_when_asked(tmp_path):
     run = write_run(tmp_path / "run", comparison(("door", "maze")))
     plain = write_report(run).read_text()
     assert "as published" not in plain and "Published numbers" not in plain

@@ -1,5 +1,6 @@
 """The report: what it says, that it stands alone, and that it says so where the data do not allow a statement."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -9,15 +10,11 @@ import pandas as pd
 import pytest
 from synthetic_runs import comparison, curve, evaluation, write_run
 
-from analysis import ResultsError, aggregate, comparisons, plots, summary, tables
+from analysis import ResultsError, aggregate, comparisons, summary, tables
+from analysis.appendix import protocol_differences
 from analysis.load import load
-from analysis.report import protocol_differences, text_table, write_report
-
-
-@pytest.fixture(autouse=True)
-def no_figure_files(monkeypatch):
-    """The page holds its own drawings; the files beside it are the business of test_analysis_figures."""
-    monkeypatch.setattr(plots, "save", lambda figure, stem: None)
+from analysis.report import text_table, write_report
+from analysis.verdict import verdict
 
 
 class Page(HTMLParser):
@@ -58,7 +55,7 @@ def read(path) -> tuple[Page, str]:
 
 
 def sentences(results, reference: str = "expo") -> str:
-    return " ".join(text for _, lines in tables.verdict(summary.summarise(results), results.find(reference)) for text in lines)
+    return " ".join(text for _, lines in verdict(summary.summarise(results), results.find(reference)) for text in lines)
 
 
 def test_the_page_is_well_formed_and_stands_alone(run):
@@ -69,7 +66,7 @@ def test_the_page_is_well_formed_and_stands_alone(run):
     source = (run / "report.html").read_text()
     assert set(re.findall(r"url\((.)", source)) <= {"#"} and "@import" not in source
     assert set(re.findall(r"url\(#([^)]*)\)", source)) <= set(page.ids)
-    assert "script" not in page.tags and page.tags.count("svg") == 4
+    assert "script" not in page.tags and page.tags.count("svg") == 7  # curves and pairs of two tasks, profile, improvement, variants
 
 
 def test_the_verdict_comes_first_and_is_of_the_numbers(run):
@@ -187,7 +184,7 @@ def test_names_from_files_are_escaped(tmp_path):
     path = write_report(run)
     page, text = read(path)
     assert "script" not in page.tags and "b" not in page.tags and evil in text
-    assert "\\|" in (run / "table.md").read_text()
+    assert "\\|" in tables.markdown(summary.summarise(load(run)))
 
 
 def test_manifest_facts_are_shown(tmp_path):
@@ -217,7 +214,8 @@ def test_success_is_shown_beside_a_score_that_differs(tmp_path):
     rows = [row | {"success": 1.0} for seed in range(3) for row in curve([0.1, 0.6 + 0.1 * seed], seed=seed)]
     run = write_run(tmp_path / "run", rows)
     write_report(run)
-    assert (run / "report.html").read_text().count("<svg") == 2
+    text = (run / "report.html").read_text()
+    assert "learning curve on maze, score" in text and "learning curve on maze, success" in text
     assert "0.70 [0.45, 0.95]  1.00 [all equal]" in text_table(load(run))
 
 
@@ -236,8 +234,7 @@ def test_a_long_label_is_cut_in_the_terminal_only(tmp_path):
 
 
 def test_the_csv_holds_numbers(run):
-    write_report(run)
-    table = pd.read_csv(run / "table.csv").set_index(["task", "method"])
+    table = pd.read_csv(io.StringIO(tables.csv_table(summary.summarise(load(run))))).set_index(["task", "method"])
     row = table.loc[("maze", "expo")]
     np.testing.assert_allclose([row["score_mean"], row["score_iqm"], row["steps_restricted_mean"]], [0.95, 0.95, 250])
     steps = [row[f"steps_{name}"] for name in ("restricted_low", "restricted_high", "median_from", "median_to")]
@@ -248,7 +245,7 @@ def test_the_csv_holds_numbers(run):
 
 def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ResultsError, match="file: the report cannot be written"):
+    with pytest.raises(ResultsError, match="file/report.html: the report cannot be written"):
         write_report(run, out=tmp_path / "file")
 
 
