@@ -18,8 +18,8 @@ import numpy as np
 from scipy import stats
 
 from analysis import ResultsError, aggregate, comparisons, seeds, summary, survival
+from analysis.appendix import protocol_differences
 from analysis.load import Method, Results, load
-from analysis.report import protocol_differences
 from analysis.seeds import SeedsNeeded
 from analysis.statistics import CONFIDENCE, Interval
 from analysis.summary import DEFAULT_REFERENCE, THRESHOLD, Summary
