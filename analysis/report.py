@@ -155,7 +155,7 @@ def _results_table(summaries: Sequence[Summary], threshold: float) -> str:
         "first online evaluation minus last offline one. Seeds as 4/5: one of five has no finite final score. No interval is clipped: one "
         "may pass 0 or 1."
     )
-    return page.section("Results", page.table(header, rows, numbers=("seeds", "IQM"), group=True), page.paragraph(how, "note"))
+    return page.section("Results", page.table(header, rows, numbers=("seeds",), group=True), page.paragraph(how, "note"))
 
 
 def _paired(summaries: Sequence[Summary], anchor: Method, gaps: Sequence[str]) -> str:
