@@ -17,7 +17,7 @@ from analysis.intervals import RESAMPLES, Bootstrap, Limits, tails
 from analysis.statistics import CONFIDENCE, Interval
 
 DEFAULT = {"mean": "t", "median": "inflated", "iqm": "inflated"}  # by docs/coverage.md
-PROFILE = "wilson"
+PROFILE, IMPROVEMENT = "wilson", "score t"
 
 Scores = Mapping[str, ArrayLike]
 
@@ -162,7 +162,7 @@ def mover(middles: ArrayLike, lows: ArrayLike, highs: ArrayLike) -> tuple[np.nda
 
 
 def improvement_over_tasks(
-    x: Scores, y: Scores, kind: str = comparisons.IMPROVEMENT, tasks: Sequence[str] | None = None, confidence: float = CONFIDENCE
+    x: Scores, y: Scores, kind: str = IMPROVEMENT, tasks: Sequence[str] | None = None, confidence: float = CONFIDENCE
 ) -> Interval:
     """Mean over tasks of the probability that a seed of x ends above one of y, with its interval; see `comparisons.improvement`."""
     chosen = tasks_in_common({"the first": x, "the second": y})[0] if tasks is None else tasks

@@ -118,14 +118,14 @@ def wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x[:, :, None] > y[:, None, :]) + 0.5 * (x[:, :, None] == y[:, None, :])
 
 
-def score(x: np.ndarray, y: np.ndarray, confidence: float, rng: np.random.Generator) -> Limits:
+def score(x: np.ndarray, y: np.ndarray, confidence: float, rng: np.random.Generator, freedom: float = np.inf) -> Limits:
     """All values within z standard errors of the estimate, each with the standard error it would itself have (Newcombe, 2006, method 5).
 
-    The variance is Hanley and McNeil's (1982). Has a width also where one agent wins every pair, as 5 seeds against 5 often do.
+    The variance is Hanley and McNeil's (1982); z is the normal quantile, or Student's with `freedom` degrees of freedom. Has a width also where one agent wins every pair, as 5 seeds against 5 often do.
     """
     n, m = x.shape[1], y.shape[1]
     middle = wins(x, y).mean(axis=(1, 2))
-    z, pseudo = stats.norm.ppf(0.5 + confidence / 2), (n + m) / 2 - 1
+    z, pseudo = stats.t.ppf(0.5 + confidence / 2, freedom), (n + m) / 2 - 1
 
     def inside(p: np.ndarray) -> np.ndarray:
         variance = p * (1 - p) * (1 + pseudo * ((1 - p) / (2 - p) + p / (1 + p))) / (n * m)
@@ -139,6 +139,11 @@ def score(x: np.ndarray, y: np.ndarray, confidence: float, rng: np.random.Genera
             inner, outer = np.where(inside(half), half, inner), np.where(inside(half), outer, half)
         limits.append(inner)
     return limits[0], limits[1]
+
+
+def score_t(x: np.ndarray, y: np.ndarray, confidence: float, rng: np.random.Generator) -> Limits:
+    """`score` with Student's quantile of n + m - 2 degrees of freedom: too wide for one task, but right where tasks are averaged."""
+    return score(x, y, confidence, rng, x.shape[1] + y.shape[1] - 2)
 
 
 def brunner_munzel(x: np.ndarray, y: np.ndarray, confidence: float, rng: np.random.Generator) -> Limits:
@@ -158,7 +163,7 @@ def improvement_percentile(x: np.ndarray, y: np.ndarray, confidence: float, rng:
     return tails(np.einsum("cnb,bn->cb", wins(x, y) @ right.T, left), 0.5 - confidence / 2)
 
 
-IMPROVEMENT_KINDS = {"score": score, "t": brunner_munzel, "percentile": improvement_percentile}
+IMPROVEMENT_KINDS = {"score": score, "score t": score_t, "t": brunner_munzel, "percentile": improvement_percentile}
 
 
 def improvement(

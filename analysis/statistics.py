@@ -24,6 +24,7 @@ METHODS = {  # what the kinds of intervals are called in a caption
     "order": "order statistics",
     "inflated": "bootstrap within tasks with small-sample corrections",
     "score": "Newcombe's score interval",
+    "score t": "Newcombe's score interval with Student's quantile",
     "wilson": "Wilson's score interval",
     "clopper": "Clopper and Pearson's exact interval",
 }

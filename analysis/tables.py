@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from analysis import intervals
 from analysis.load import Results
-from analysis.statistics import Interval, interquartile_mean, mean_interval
+from analysis.statistics import Interval, mean_interval
 from analysis.summary import THRESHOLD, Summary, show_episodes, summarise
 
 WIDTH = 110
@@ -92,7 +93,7 @@ def table_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the full table, as the report and its files show it. `marks`: (task, label) -> what stands behind the name."""
     success = any(summary.success_differs for summary in summaries)
-    header = ["task", "method", "seeds", "final score [95 %]", "IQM", *(["success [95 %]"] if success else []), "AUC [95 %]"]
+    header = ["task", "method", "seeds", "final score [95 %]", "IQM [95 %]", *(["success [95 %]"] if success else []), "AUC [95 %]"]
     header += [f"steps to {100 * threshold:g} %", "switch [95 %]"]
     rows = []
     for s in summaries:
@@ -101,16 +102,11 @@ def table_rows(
             s.label + (marks or {}).get((s.task, s.label), ""),
             s.count,
             show_interval(mean_interval(s.score)),
-            show_number(interquartile_mean(s.score)),
+            show_interval(intervals.interval(s.score, "iqm")),
         ]
         row += [show_interval(mean_interval(s.success))] if success else []
         rows.append([*row, show_interval(mean_interval(s.area)), s.steps.text, show_interval(s.drop, sign=True)])
     return header, rows
-
-
-def show_number(value: float, digits: int = 2) -> str:
-    """A number, or `-` for one that is not finite."""
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
 
 
 def markdown(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str:
@@ -146,8 +142,10 @@ def csv_table(summaries: Sequence[Summary], threshold: float = THRESHOLD) -> str
     """The full table as numbers: one row per task and method, empty cells where there is no number."""
     records = []
     for s in summaries:
+        iqm = intervals.interval(s.score, "iqm")
         record = {"task": s.task, "method": s.label, "agent": s.method.agent, "variant": s.method.variant, "seeds": s.seeds.size}
-        record |= {"final_phase": s.final_phase, "final_step": s.final_step, "score_iqm": float(interquartile_mean(s.score))}
+        record |= {"final_phase": s.final_phase, "final_step": s.final_step, "score_iqm": float(iqm.estimate)}
+        record |= {"score_iqm_low": iqm.low, "score_iqm_high": iqm.high}
         parts = {
             "score": mean_interval(s.score),
             "success": mean_interval(s.success),

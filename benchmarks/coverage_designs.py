@@ -33,6 +33,11 @@ class Normal:
         """Chance of a score above the threshold."""
         return float(stats.norm.sf(threshold, self.mean, self.deviation))
 
+    def lack(self, target: float) -> float:
+        """Optimality gap: mean of what a score lacks of the target."""
+        z = (target - self.mean) / self.deviation
+        return float(self.deviation * (z * stats.norm.cdf(z) + stats.norm.pdf(z)))
+
 
 @dataclass(frozen=True)
 class Discrete:
@@ -59,6 +64,10 @@ class Discrete:
     def above(self, threshold: float) -> float:
         """Chance of a score above the threshold."""
         return float(self.chances[self.values > threshold].sum())
+
+    def lack(self, target: float) -> float:
+        """Optimality gap: mean of what a score lacks of the target."""
+        return float(self.chances @ np.maximum(target - self.values, 0.0))
 
 
 def success(mean: float, concentration: float = 3.0) -> Discrete:

@@ -237,6 +237,7 @@ def test_the_csv_holds_numbers(run):
     table = pd.read_csv(io.StringIO(tables.csv_table(summary.summarise(load(run))))).set_index(["task", "method"])
     row = table.loc[("maze", "expo")]
     np.testing.assert_allclose([row["score_mean"], row["score_iqm"], row["steps_restricted_mean"]], [0.95, 0.95, 250])
+    assert row["score_iqm_low"] < 0.95 < row["score_iqm_high"]
     steps = [row[f"steps_{name}"] for name in ("restricted_low", "restricted_high", "median_from", "median_to")]
     np.testing.assert_allclose(steps, [200, 300, 200, 300])
     np.testing.assert_allclose(row["switch_change_mean"], 0.1)

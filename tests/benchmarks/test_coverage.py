@@ -1,7 +1,5 @@
 """The intervals cover: the known reference values, the defaults of `analysis` against the measured table, and the simulation itself."""
 
-import csv
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -77,7 +75,8 @@ def test_the_defaults_are_those_of_the_measured_table():
     assert chosen["time ratio"] == f"outer {comparisons.RATIO}" and chosen["paired difference"] == "t"
     for quantity, kind in aggregate.DEFAULT.items():
         assert {chosen[f"{quantity} of {count} tasks"] for count in (2, 5)} == {kind}, quantity
-    assert chosen["profile of 5 tasks"] == aggregate.PROFILE and chosen["improvement over 5 tasks"] == comparisons.IMPROVEMENT
+    assert chosen["profile of 5 tasks"] == aggregate.PROFILE and chosen["improvement over 5 tasks"] == aggregate.IMPROVEMENT
+    assert chosen["time"] == "log t" and chosen["optimality gap"] == intervals.DEFAULT["mean"][0]
 
 
 def test_the_committed_tables_are_those_of_the_committed_numbers():
@@ -96,6 +95,8 @@ def row(kind: str, value: float, unbounded: float = 0.0, n: int = 5) -> coverage
     ([row("a", 0.955, unbounded=0.5), row("b", 0.93)], "b"),  # an infinite interval is no interval
     ([row("a", 0.99, unbounded=0.5), row("b", 0.96, unbounded=0.5)], "b"),  # unless all are
     ([row("a", 0.948), row("b", 0.99)], "a"),  # within the error of the simulation
+    ([row("a", 0.956), row("b", 0.952)], "a"),  # equal within it: the first
+    ([row("a", 0.966), row("b", 0.952)], "b"),
     ([row("a", 0.99), row("a", 0.85), row("b", 0.93), row("b", 0.93)], "b"),  # what is above does not make up for what is below
 ])  # fmt: skip
 def test_the_rule(rows, chosen):
@@ -109,9 +110,9 @@ def test_the_command_writes_both_files_and_keeps_the_prose(tmp_path, capsys):
     page.write_text(page.read_text().replace("# Coverage of intervals", "# Coverage\n\nA reading."))
     assert coverage.main(arguments) == 0
     assert "A reading." in page.read_text() and page.read_text().count("### Paired difference (20 simulations)") == 1
-    assert len(coverage.read(tmp_path / "coverage.csv")) == 3 * 2 * 3
-    with (tmp_path / "coverage.csv").open() as file:
-        assert {line["simulations"] for line in csv.DictReader(file)} == {"20"}
+    assert {row.simulations for row in coverage.read(tmp_path / "coverage.csv")} == {20}
+    assert coverage.main([*arguments[:5], "--quantities", "time", "--out", str(tmp_path)]) == 0  # the others keep their rows
+    assert [row.quantity for row in coverage.read(tmp_path / "coverage.csv")] == 18 * ["paired difference"] + 12 * ["time"]
     assert coverage.main(["--quantities", "nothing"]) == 2 and "expected some of: mean" in capsys.readouterr().err
 
 
@@ -122,6 +123,7 @@ def test_the_true_values_of_the_designs():
         assert designs.better(x, y) == pytest.approx(np.mean((a > b) + 0.5 * (a == b)), abs=0.003)
         assert designs.gap(x, y).quantity("mean") == pytest.approx((a - b).mean(), abs=0.003)
         assert x.above(0.5) == pytest.approx((a > 0.5).mean(), abs=0.003)
+        assert x.lack(0.7) == pytest.approx(np.maximum(0.7 - a, 0).mean(), abs=0.003)
     rates = designs.success(0.8)
     drawn = rates.sample(rng, (400_000,))
     assert rates.quantity("iqm") == pytest.approx(stats.trim_mean(drawn, 0.25), abs=0.003)
