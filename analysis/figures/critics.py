@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from analysis.figures import style
 from analysis.figures.curves import Axis, curve_data, draw_method, last_mean, phases
@@ -35,6 +36,7 @@ def critics_plot(
         margin = 0.12 * max(high - low, 1e-6)
         if wide:
             axes.set_yscale("symlog", linthresh=max(float(np.median(np.abs(means))), 1e-3))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylim(low - margin, high + margin)
         span.decorate(axes, small=not few)
         if few:
@@ -45,8 +47,6 @@ def critics_plot(
     panels, size = method_panels(labels, styles, reference, draw, finish, ends, f"{metric} on {task}")
     note = " The vertical axis is logarithmic away from 0." if wide else ""
     count = span_of(curve.seeds.size for curve in curves.values())
-    text = (
-        f"{task}, {metric}: {said}. Mean over {count} seeds, band: 95 % t interval, cut at the axis.{note}{panels_note(labels, reference)}"
-    )
+    text = f"{task}, {metric} against environment steps: {said}. Mean over {count} seeds, band: 95 % t interval, cut at the axis.{note}{panels_note(labels, reference)}"
     parts = [curve_data(curve, task=task, method=label, metric=metric) for label, curve in curves.items()]
     return Drawing(stem, f"{task}: {metric}", text, panels, pd.concat(parts, ignore_index=True), size)

@@ -70,7 +70,7 @@ def learning_curves(
 
 def _said(name: str, summaries: Sequence[Summary], series: Sequence[pd.DataFrame]) -> str:
     """What the figure does not say itself."""
-    text = f"{summaries[0].task}, {name}: {caption(summaries)}. Bands are drawn inside [0, 1]. Thin dotted: fewer seeds than the method has"
+    text = f"{summaries[0].task}, {name} against environment steps: {caption(summaries)}. Bands are drawn inside [0, 1]. Thin dotted: fewer seeds than the method has"
     text += ", or the level of a method that never went online." if any(s.final_phase == "offline" for s in summaries) else "."
     if series:
         text += " Hollow marks, greyed: as published, not measured here; a triangle: the last number lies right of this axis."
