@@ -88,6 +88,11 @@ def file_names(labels: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def show_number(value: float, digits: int = 2) -> str:
+    """A number, or `-` for one that is not finite."""
+    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+
+
 def table_rows(
     summaries: Sequence[Summary], threshold: float = THRESHOLD, marks: Mapping[tuple[str, str], str] | None = None
 ) -> tuple[list[str], list[list[str]]]:

@@ -9,7 +9,6 @@ experiments/sizes.py.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
