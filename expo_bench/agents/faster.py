@@ -3,7 +3,7 @@
 A filter critic F(s, x_T) says of an initial noise ("seed") what the action that it will become is worth. Of N seeds one is kept, denoised
 deterministically (DDIM, eta 0) and edited once; the better of sample and edit under the target critics is taken.
 - F regresses, in each of the U critic steps, to min_M Q'(s', a_0): a_0 is the action, not yet edited, that the backup has just denoised from
-  its kept seed at s', the M target critics are the backup's. Each member of F learns on every seed; seeds that were not kept teach nothing;
+  its kept seed at s', the M target critics are the backup's. So F learns at next states alone, on seeds that it kept itself;
 - a seed is kept by F's target network, min over a random subset of M: drawn with probability exp(F / temperature), F standardised over the N
   seeds, in the backup and to act in training; the highest in evaluation;
 - in the backup half of the M target critics (every other one) selects between sample and edit, the other half values what they selected:
@@ -12,8 +12,8 @@ deterministically (DDIM, eta 0) and edited once; the better of sample and edit u
   EMA of the base policy acts, its online parameters back up, the edit policy learns on replay actions, U critic steps come before one step of
   base, edits and temperature on the last batch.
 
-Deviations from the released code: F has no time input (released: the constant T through Fourier features, as all seeds have t = T), and is as
-wide as the critics; an offline phase, which the release does not have by default, trains the base policy alone.
+Deviations from the released code: F has no time input (released: the constant T through Fourier features, as all seeds have t = T); an offline
+phase, which the release does not have by default, trains the base policy alone (released: critics and edits too); every dimension is edited.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Config(bc.Config):
 
 # As released for robomimic: nothing is pretrained, half of every batch is offline data.
 PROTOCOL = Protocol(warmup_steps=5_000, online_steps=1_000_000, updates=20, batch_size=256, eval_every=50_000, eval_episodes=100)
-# The authors ran neither suite: edits and phases of EXPO.
+# The authors ran neither suite: edits and phases of EXPO (but M, which EXPO has at 1 on AntMaze: here that would leave no critic to value).
 SUITES = {
     "adroit": {
         "config": expo.SUITES["adroit"]["config"],

@@ -63,7 +63,7 @@ OF = {  # by agent, over FIELDS
     "expo": {"n_edits": 4},
     # The entropy that DSRL keeps at 0 by design is that of an actor who covers half of its noise: here as good as none, also in the backup.
     "dsrl": {"alpha_lr": 0.0, "init_alpha": 0.01},
-    # FASTER's backup draws its seed instead of taking the best: here it nearly takes it.
+    # FASTER's backup draws its seed instead of taking the best: here it nearly takes it, and nearly the best edit.
     "faster": {"filter_temperature": 0.1, "edit_scale": 0.3, "init_alpha": 0.01},
 }
 NO_NEXT_STATE = {"faster": [(0, 0)]}  # by agent, where it has not learnt how to act: FASTER's filter critic learns at next states alone
