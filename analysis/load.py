@@ -98,7 +98,9 @@ class Results:
         by_agent = [method for method in self.methods if method.agent == reference]
         if reference in self.catalogue or by_agent:
             return self.catalogue.get(reference) or by_agent[0]
-        near = difflib.get_close_matches(reference, self.labels, n=3, cutoff=0.4)
+        # Agents too: a label may be long, and then no match for a short name.
+        names = dict.fromkeys([*self.labels, *(method.agent for method in self.methods)])
+        near = difflib.get_close_matches(reference, names, n=3, cutoff=0.4)
         guess = f"did you mean {' or '.join(map(repr, near))}?" if near else f"expected one of: {', '.join(self.labels)}"
         raise ResultsError(f"no method {reference!r} in these results; {guess}")
 

@@ -195,7 +195,8 @@ def _task_remarks(results: Results, summaries: list[Summary]) -> list[str]:
     if offline_only and ends:
         out.append(f"{', '.join(offline_only)} never went online; the final score is that of the offline phase.")
     if len({s.seeds.tobytes() for s in summaries}) > 1:
-        out.append("the methods have different seeds (" + _listed({s.label: show_seeds(s.seeds) for s in summaries}) + "); pairs share fewer.")
+        listed = _listed({s.label: show_seeds(s.seeds) for s in summaries})
+        out.append(f"the methods have different seeds ({listed}); pairs share fewer.")
     if len({s.episodes for s in summaries}) > 1 or any(len(s.episodes) > 1 for s in summaries):
         counts = {s.label: show_episodes([s]) for s in summaries}
         out.append("the evaluations have different numbers of episodes (" + _listed(counts) + ").")
