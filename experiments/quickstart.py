@@ -5,8 +5,8 @@ The controls are the base policy alone (`bc`: what imitation gives) and EXPO wit
 (what is left when the selection says nothing).
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
+from expo_bench import Experiment, Method
 
 RANDOM = Method("expo", "random selection", config={"select_act": "random", "select_backup": "random"})
 

@@ -1,7 +1,7 @@
 """Does it take diffusion? EXPO on a flow, and on fewer and more denoising steps."""
 
-from expo_bench import Experiment
 from experiments import sizes
+from expo_bench import Experiment
 
 EXPERIMENT = Experiment(
     name="base-policy",

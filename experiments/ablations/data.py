@@ -4,8 +4,8 @@
 then no batch holds offline data.
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
+from expo_bench import Experiment, Method
 
 
 def of(variant: str, **protocol: object) -> Method:

@@ -3,8 +3,8 @@
 `edit_scale` is traced: its four values are rows of one program; the entropy is structure: two programs.
 """
 
-from expo_bench import Experiment
 from experiments import sizes
+from expo_bench import Experiment
 
 EXPERIMENT = Experiment(
     name="edit-scale",

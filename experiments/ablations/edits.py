@@ -3,8 +3,8 @@
 As released the target entropy counts the edit's scale in, which no edit below beta = 0.303 can reach, so that the temperature grows.
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
+from expo_bench import Experiment, Method
 
 EXPERIMENT = Experiment(
     name="edits",

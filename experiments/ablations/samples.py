@@ -3,8 +3,8 @@
 `active_samples` is traced: one program holds 32 samples and masks those beyond N, so every N costs what 32 cost; its values are no timing.
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
+from expo_bench import Experiment, Method
 
 EXPERIMENT = Experiment(
     name="samples",

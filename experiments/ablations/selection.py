@@ -5,8 +5,8 @@ the maximum. "random acting" and "random backup" take the two uses apart; "plain
 target); "online critic", "double" and "softmax" ask whether the maximum's optimism matters; "no edits" and "bc" are what is left below.
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
+from expo_bench import Experiment, Method
 
 
 def rule(variant: str, act: str = "max", backup: str = "max", **config: object) -> Method:

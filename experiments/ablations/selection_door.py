@@ -7,9 +7,9 @@ Edit scale 0.1 instead of the 0.7 released for Adroit, with which the success of
 steps (docs/door.md); "released edit scale" shows that beside the others.
 """
 
-from expo_bench import Experiment, Method
 from experiments import sizes
 from experiments.ablations.selection import rule
+from expo_bench import Experiment, Method
 
 EXPERIMENT = Experiment(
     name="selection-door",

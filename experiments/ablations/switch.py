@@ -4,9 +4,9 @@
 close to a coin) by a factor of e every 150 steps. "fading in (acting)" does so in acting alone. Evaluations are close together.
 """
 
-from expo_bench import Experiment
 from experiments import sizes
 from experiments.ablations.selection import rule
+from expo_bench import Experiment
 
 FADING = {"temperature": 1.0, "temperature_decay": 150.0}
 EXPERIMENT = Experiment(

@@ -8,8 +8,8 @@ Theirs are: whether there is an offline phase or a warm-up, how batches are mixe
 that their authors update 20 times per environment step are updated 4 times, the others once.
 """
 
-from expo_bench import Experiment, Method, agents
 from experiments import sizes
+from expo_bench import Experiment, Method, agents
 
 TASKS = ["point-umaze", "push-disc"]
 SEEDS = 10

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
+from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
 from expo_bench.parts import critics, gaussian, optim
 from expo_bench.parts.replay import Batch
-from expo_bench.parts.tape import Tape, bulk
+from expo_bench.parts.tape import Tape
 from expo_bench.protocol import Protocol
 
 
@@ -91,15 +91,15 @@ def make(config: Config, spec: Spec) -> Agent:
         actor, info = actor_step(state, batch, draws.noise)
         return state._replace(actor=actor), {**metrics, **info}
 
-    def draw(tape: Tape, *shape: int) -> Draws:
-        return Draws(tape.normal((*shape, spec.action_size)), tape.normal((*shape, spec.action_size)))
+    def draw(tape: Tape) -> Draws:
+        noise = lambda: tape.normal((spec.batch_size, spec.action_size))
+        return Draws(noise(), noise())
 
-    return Agent(
-        init=init,
-        draw_pretrain=bulk(lambda tape: draw(tape, spec.batch_size)),
-        pretrain=pretrain,
-        draw=bulk(lambda tape: draw(tape, spec.updates, spec.batch_size)),
-        learn=per_batch(pretrain),
+    return one_step_agent(
+        init,
+        draw,
+        pretrain,
+        spec.updates,
         draw_act=lambda key, explore: jax.random.normal(key, (spec.action_size,)),
         act=lambda state, obs, noise, *, explore: (policy.sample(state.actor.params, obs, noise if explore else None), {}),
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
