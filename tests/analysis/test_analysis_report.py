@@ -66,7 +66,7 @@ def test_the_page_is_well_formed_and_stands_alone(run):
     source = (run / "report.html").read_text()
     assert set(re.findall(r"url\((.)", source)) <= {"#"} and "@import" not in source
     assert set(re.findall(r"url\(#([^)]*)\)", source)) <= set(page.ids)
-    assert "script" not in page.tags and page.tags.count("svg") == 7  # curves and pairs of two tasks, profile, improvement, variants
+    assert "script" not in page.tags and page.tags.count("svg") == 8  # curves, pairs and variants of two tasks, profile, improvement
 
 
 def test_the_verdict_comes_first_and_is_of_the_numbers(run):
