@@ -54,15 +54,15 @@ def experiment_of(args: Sweep):
         agent, dot, field = name.partition(".")
         (of_agent.setdefault(agent, {}) if dot else shared)[field if dot else agent] = value
     methods = [experiments.Method(a) for a in args.agents] if args.agents else base.all_methods()
-    missing = set(of_agent) - {m.agent for m in methods}
+    missing = set(of_agent) - {m.name for m in methods}
     if missing:
-        running = ", ".join(sorted({m.agent for m in methods}))
+        running = ", ".join(sorted({m.name for m in methods}))
         raise UserError(f"--set {sorted(missing)[0]}.FIELD: agent {sorted(missing)[0]!r} does not run (running: {running})")
     known = {field for m in methods for field in fields(agents.load(m.agent).Config)}
     for name in shared:
         if name not in known:
             raise unknown("field in --set (no agent that runs has it)", name, known)
-    methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.agent, {})}) for m in methods]
+    methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.name, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps", "episodes") if getattr(args, n) is not None}
     vary = {**base.vary, **{axis: tuple(values.split(",")) for axis, values in pairs(args.vary, "--vary").items()}}
@@ -138,6 +138,7 @@ def import_curves(args: Import, command: str) -> None:
 
 def list_all(args: List) -> None:
     from envs.registry import TASKS
+    from expo_bench import agents
     from expo_bench.agents import AGENTS
     from expo_bench.errors import unknown
 
@@ -161,13 +162,12 @@ def list_all(args: List) -> None:
         print("protocol (defaults of the class; each agent has its authors'):")
         _print_fields(Protocol())
         return
-    if args.name not in AGENTS:
+    if args.name not in AGENTS and not agents.is_file(args.name):
         raise unknown("name", args.name, [*TASKS, *AGENTS, "protocol"])
-    from expo_bench import agents
-
     module = agents.load(args.name)
+    name = agents.name_of(args.name)
     print((module.__doc__ or "").strip())
-    print(f"\nconfig (--set {args.name}.FIELD=VALUE, --vary {args.name}.FIELD=VALUE,VALUE):")
+    print(f"\nconfig (--set {name}.FIELD=VALUE, --vary {name}.FIELD=VALUE,VALUE):")
     _print_fields(module.Config())
     print("\nprotocol as released (--protocol FIELD=VALUE):")
     _print_fields(module.PROTOCOL)

@@ -23,7 +23,7 @@ class Sweep:
     tasks: tuple[str, ...] | None = None
     """tasks by name (`expo-bench list`)"""
     agents: tuple[str, ...] | None = None
-    """agents by name (`expo-bench list`)"""
+    """agents by name (`expo-bench list`), or files of your own by path (./my_agent.py; `expo-bench new-agent`)"""
     seeds: int | None = None
     """seeds per agent and cell (default 5)"""
     first_seed: int | None = None
@@ -143,7 +143,7 @@ class List:
     """Show tasks and agents with one line each, or one of them with all its fields."""
 
     name: Positional[str | None] = None
-    """a task, an agent, or 'protocol'"""
+    """a task, an agent or its file, or 'protocol'"""
 
 
 @dataclasses.dataclass(frozen=True)

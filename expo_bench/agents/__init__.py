@@ -1,8 +1,10 @@
-"""The algorithms by name. A new one is one file and one line here."""
+"""The algorithms by name. A new one is one file and one line here; one of your own is a file that is named by its path."""
 
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from types import ModuleType
 
 from expo_bench.errors import unknown
@@ -29,8 +31,25 @@ AGENTS = {
 }
 
 
-def load(name: str) -> ModuleType:
-    """The module of an algorithm: `Config`, `make(config, spec)`, `PROTOCOL`, `SUITES`."""
-    if name not in AGENTS:
-        raise unknown("agent", name, AGENTS)
-    return importlib.import_module(f"expo_bench.agents.{name}")
+def is_file(agent: str) -> bool:
+    """Whether `agent` is the path of a file rather than a name."""
+    return agent.endswith(".py") or os.sep in agent
+
+
+def name_of(agent: str) -> str:
+    """What an agent is called in results, axes and --set: its name, or the stem of its file."""
+    return Path(agent).stem if is_file(agent) else agent
+
+
+def load(agent: str) -> ModuleType:
+    """The module of an algorithm, by name or by the path of its file: `Config`, `make(config, spec)`, `PROTOCOL`, `SUITES`.
+
+    Raises UserError for an unknown name and for a file that is none.
+    """
+    if is_file(agent):
+        from expo_bench.agents import files
+
+        return files.load(agent)
+    if agent not in AGENTS:
+        raise unknown("agent", agent, AGENTS, hint="(a file of your own is given by its path: ./my_agent.py)")
+    return importlib.import_module(f"expo_bench.agents.{agent}")

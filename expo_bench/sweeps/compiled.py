@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import Environment
-from expo_bench import agents
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps.grid import Program, Row
 from expo_bench.training import loop
@@ -58,7 +57,7 @@ class Compiled:
 
 
 def needed_phases(program: Program) -> list[str]:
-    agent = agents.load(program.agent).make(program.config, loop.Spec(1, 1, 1, 1))
+    agent = program.module.make(program.config, loop.Spec(1, 1, 1, 1))
     phases = ["init", "evaluate"]
     if program.protocol.offline_steps and agent.pretrain:
         phases.append("pretrain")
@@ -84,7 +83,7 @@ class Builder:
         """Start compiling; the returned function waits for the result."""
         size = wave_rows(program, block, self.devices)
         used = self.devices[: size // block]
-        run = loop.make(env, agents.load(program.agent).make, program.config, program.protocol, len(dataset))
+        run = loop.make(env, program.module.make, program.config, program.protocol, len(dataset))
         seeds, hyper = jax.eval_shape(lambda: stack(program.rows[:1], size))
         state = jax.eval_shape(jax.vmap(run.init), seeds, hyper)
         number = jax.ShapeDtypeStruct((), jnp.int32)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from expo_bench import agents, userfile
 from expo_bench.errors import UserError
 
+KIND = "experiment file"
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
@@ -17,10 +18,15 @@ PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 class Method:
     """An agent under a name of its own: `variant` tells two settings of one agent apart in tables and plots."""
 
-    agent: str
+    agent: str  #         a name, or the path of an agent file, from the working directory
     variant: str = ""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #    fields of the agent's config
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #  fields of the protocol
+
+    @property
+    def name(self) -> str:
+        """What the agent is called in results and axes."""
+        return agents.name_of(self.agent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +68,14 @@ def validate(experiment: Experiment) -> None:
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
     need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
     need(experiment.block_rows is None or experiment.block_rows >= 1, f"block_rows must be at least 1, got {experiment.block_rows}")
-    labels = [(m.agent, m.variant) for m in experiment.all_methods()]
+    files: dict[str, str] = {}
+    for method in experiment.all_methods():
+        other = files.setdefault(method.name, method.agent)
+        need(other == method.agent, f"the agents {other} and {method.agent} have one name, {method.name!r}; expected a name of its own for each")
+    labels = [(m.name, m.variant) for m in experiment.all_methods()]
     need(len(set(labels)) == len(labels), f"two methods have the same agent and variant: {labels}")
     need(len(set(experiment.tasks)) == len(experiment.tasks), f"a task is named twice: {list(experiment.tasks)}")
-    names = {m.agent for m in experiment.all_methods()}
+    names = {m.name for m in experiment.all_methods()}
     for axis, values in experiment.vary.items():
         agent, dot, field = axis.partition(".")
         need(bool(dot and field), f"an axis is written agent.field, got {axis!r}")
@@ -77,19 +87,8 @@ def validate(experiment: Experiment) -> None:
 def load(path: str | Path) -> Experiment:
     """The `EXPERIMENT` that a Python file defines."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"experiment file {path}: does not exist")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"experiment file {path}: expected a Python file (.py)")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"experiment file {path}: cannot be run: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    module = userfile.run(path, userfile.read(path, KIND), KIND)
     experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
-        raise UserError(f"experiment file {path}: expected EXPERIMENT = Experiment(...), found {type(experiment).__name__}")
+        raise UserError(f"{KIND} {path}: expected EXPERIMENT = Experiment(...), found {type(experiment).__name__}")
     return experiment

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from types import ModuleType
 from typing import Any
 
 from expo_bench import agents
@@ -31,7 +32,8 @@ class Row:
 @dataclasses.dataclass(frozen=True)
 class Program:
     task: str
-    agent: str
+    agent: str  #  its name
+    module: ModuleType  # its code, loaded once: a file that is edited meanwhile changes nothing
     variant: str
     config: Any
     protocol: Protocol
@@ -46,28 +48,30 @@ class Program:
 
 def programs(experiment: Experiment, suites: dict[str, str | None], has_dataset: bool = True) -> list[Program]:
     """The programs of an experiment, in the order task, method, static cell. `suites` names the suite of each task (its presets)."""
-    every_field = {name for agent in {*agents.AGENTS, *(m.agent for m in experiment.all_methods())} for name in fields(agents.load(agent).Config)}
+    modules = {agent: agents.load(agent) for agent in {*agents.AGENTS, *(m.agent for m in experiment.all_methods())}}
+    every_field = {name for module in modules.values() for name in fields(module.Config)}
     for name in experiment.config:
         if name not in every_field:
             raise unknown(f"config field of experiment {experiment.name!r} (no agent has it)", name, every_field)
     result = []
     for task in experiment.tasks:
         for method in experiment.all_methods():
-            result += _of_method(experiment, task, method, suites.get(task), has_dataset)
+            result += _of_method(experiment, task, method, modules[method.agent], suites.get(task), has_dataset)
     return result
 
 
-def _of_method(experiment: Experiment, task: str, method: Method, suite: str | None, has_dataset: bool) -> list[Program]:
-    module = agents.load(method.agent)
-    where = f"{task}, agent {method.agent!r}"
+def _of_method(
+    experiment: Experiment, task: str, method: Method, module: ModuleType, suite: str | None, has_dataset: bool
+) -> list[Program]:
+    where = f"{task}, agent {method.name!r}"
     preset = module.SUITES.get(suite, {}) if suite else {}
     config = replace(module.Config(), where, **preset.get("config", {}))
     shared = {name: value for name, value in experiment.config.items() if name in fields(config)}
     config = replace(config, where, **{**shared, **method.config})
-    protocol = _protocol(experiment, method, suite, where)
+    protocol = _protocol(experiment, method, module, suite, where)
     validate_protocol(protocol, where, has_dataset=has_dataset)
 
-    axes = {axis: values for axis, values in experiment.vary.items() if axis.partition(".")[0] == method.agent}
+    axes = {axis: values for axis, values in experiment.vary.items() if axis.partition(".")[0] == method.name}
     by_structure: dict[Any, list[Row]] = {}
     seen: list[dict[str, Any]] = []
     for cell in itertools.product(*axes.values()):
@@ -83,12 +87,11 @@ def _of_method(experiment: Experiment, task: str, method: Method, suite: str | N
         structure = dataclasses.replace(varied, **traced_values(config))
         rows = [Row(experiment.first_seed + s, hyper, labels) for s in range(experiment.seeds)]
         by_structure.setdefault(structure, []).extend(rows)
-    return [Program(task, method.agent, method.variant, structure, protocol, tuple(rows)) for structure, rows in by_structure.items()]
+    return [Program(task, method.name, module, method.variant, structure, protocol, tuple(rows)) for structure, rows in by_structure.items()]
 
 
-def _protocol(experiment: Experiment, method: Method, suite: str | None, where: str) -> Protocol:
+def _protocol(experiment: Experiment, method: Method, own: ModuleType, suite: str | None, where: str) -> Protocol:
     """The agent's own protocol, or EXPO's for all under "equal"; then the experiment's overrides, then the method's."""
-    own = agents.load(method.agent)
     of = own if experiment.comparison == "released" else expo
     preset = of.SUITES.get(suite, {}) if suite else {}
     protocol = replace(of.PROTOCOL, f"{where}, protocol", **preset.get("protocol", {}))

@@ -1,14 +1,17 @@
-"""A run folder: manifest.json and results/*.parquet, each written whole under a temporary name and then renamed."""
+"""A run folder: manifest.json, results/*.parquet and agents/*.py (agents that came as files), each written whole under a temporary name and then renamed."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from expo_bench.agents import files
 from expo_bench.errors import UserError
 
 PACKAGES = ("expo-bench", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
@@ -61,6 +64,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
+
+
+def write_agent_files(folder: Path, modules: Iterable[ModuleType]) -> dict[str, dict[str, str]]:
+    """Copy the agent files among `modules` into the run folder, as they were when they were loaded -> their part of the manifest."""
+    sources = {own.name: own for own in map(files.own, modules) if own}
+    for name, own in sources.items():
+        (folder / "agents").mkdir(exist_ok=True)
+        write_atomically(folder / "agents" / f"{name}.py", own.content)
+    return {name: {"file": str(own.path), "sha256": own.digest, "copy": f"agents/{name}.py"} for name, own in sources.items()}
 
 
 def write_rows(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:

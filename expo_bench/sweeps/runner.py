@@ -17,7 +17,7 @@ import numpy as np
 
 import envs
 from envs.registry import TASKS
-from expo_bench import agents, datasets
+from expo_bench import datasets
 from expo_bench.errors import UserError, unknown
 from expo_bench.parts import replay
 from expo_bench.sweeps import devices as device_rows
@@ -109,6 +109,7 @@ def run(experiment: Experiment, out: str | Path | None = None, *, progress: Prog
     manifest = _manifest(experiment, all_programs, blocks, used_devices, tasks, command)
     _announce(all_programs, tasks, blocks, used_devices, progress)
     folder = results.new_folder(out, experiment.name)  # only now: what fails before leaves nothing behind
+    manifest["agent_files"] = results.write_agent_files(folder, (p.module for p in all_programs))
     results.write_manifest(folder, manifest)
 
     started = time.perf_counter()
@@ -285,7 +286,7 @@ def _announce(
     for program, block in zip(programs, blocks, strict=True):
         run_of = loop.make(
             tasks[program.task].env,
-            agents.load(program.agent).make,
+            program.module.make,
             program.config,
             program.protocol,
             len(tasks[program.task].offline_data(program)),
