@@ -1,0 +1,111 @@
+"""What the conformance tests have to know of an agent beyond its file. Needs no jax.
+
+A file of one's own states it as `CHECK = Case(...)`; what the shipped agents need stands here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from expo_bench.config import fields, replace
+
+DISCOUNT, EXPECTILE = 0.7, 0.8  # of the probes
+SMALL = {  # for a step of each kind; whichever of these fields an agent has
+    "n_samples": 3,
+    "n_samples_eval": 2,
+    "denoising_steps": 2,
+    "flow_steps": 2,
+    "base_hidden": 8,
+    "base_blocks": 1,
+    "time_features": 4,
+    "hidden": (8, 6),
+    "edit_hidden": (8, 6),
+    "critics": 3,
+    "critic_subset": 2,
+}
+PROBE = {  # for the probes; whichever of these an agent has; learning rates of 3e-3
+    "hidden": (32, 32),
+    "edit_hidden": (32, 32),
+    "critics": 3,
+    "critic_subset": 2,
+    "base_hidden": 16,
+    "base_blocks": 1,
+    "time_features": 8,
+    "denoising_steps": 3,
+    "n_samples": 8,
+    "n_samples_eval": 32,
+    "flow_steps": 4,
+    "discount": DISCOUNT,
+    "expectile": EXPECTILE,
+    "tau": 0.05,
+    "ema_tau": 0.05,
+    "distill": 0.03,
+    "init_alpha": 0.1,
+    "edit_scale": 0.1,
+}
+SPEED = {  # for the time of an update: the quickstart's sizes
+    "n_samples": 4,
+    "n_edits": 4,
+    "n_samples_eval": 4,
+    "denoising_steps": 5,
+    "flow_steps": 5,
+    "base_hidden": 64,
+    "base_blocks": 1,
+    "time_features": 32,
+    "hidden": (64, 64),
+    "edit_hidden": (64, 64),
+    "critics": 4,
+}
+
+
+def best_value(side: float) -> float:
+    """max over a' of side - (a' - side / 2)^2: the value of a second stage of the probes under the best action."""
+    return side
+
+
+def expectile_value(side: float) -> float:
+    """IQL's V at the second stage: the expectile of side - (a' - side / 2)^2 over uniform a'."""
+    from scipy import optimize
+
+    reward = side - (np.linspace(-1, 1, 10_001) - side / 2) ** 2
+    balance = lambda m: EXPECTILE * np.mean(np.maximum(reward - m, 0)) - (1 - EXPECTILE) * np.mean(np.maximum(m - reward, 0))
+    return optimize.brentq(balance, reward.min(), reward.max())
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is so of an agent by design."""
+
+    small: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #    fields of its config beyond SMALL
+    probe: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #    fields of its config beyond PROBE
+    exceeds: str = ""  #                                    the field by which its actions may leave [-1, 1]
+    inert: frozenset[str] = frozenset()  #                  traced fields without effect
+    value: Callable[[float], float] = best_value  #         what its critics bootstrap from in the probes
+    exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)  #   probes that it cannot pass: why
+
+
+EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
+CASES = {
+    "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale"),
+    "idql": Case(value=expectile_value),
+    "idql_online": Case(inert=EDITS),  # is EXPO with n_edits = 0
+}
+
+
+def case_of(name: str, module: ModuleType) -> Case:
+    """The case of an agent: what its file says, or what stands here."""
+    return getattr(module, "CHECK", None) or CASES.get(name, Case())
+
+
+def config_of(module: ModuleType, shared: Mapping[str, Any], own: Mapping[str, Any]) -> Any:
+    """The agent's config with whichever of the `shared` fields it has, and all of its `own`."""
+    known = fields(module.Config)
+    config = replace(module.Config(), "Config", **{**{name: value for name, value in shared.items() if name in known}, **own})
+    if hasattr(module, "validate"):
+        module.validate(config, "Config")
+    return config

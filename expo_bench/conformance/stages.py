@@ -1,0 +1,88 @@
+"""The functions of an agent, each traced by itself with the traced fields of its config as arguments: shapes, types, purity; nothing is run.
+
+Shape letters: B batch, U updates, O observation, A action.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from expo_bench.agents.base import Agent, Spec
+from expo_bench.config import traced_values
+from expo_bench.parts.replay import Batch
+
+SPEC = Spec(obs_size=3, action_size=2, batch_size=4, updates=2)
+STAGES = ("init", "pretrain", "learn", "act", "value", "base_act")
+
+
+class Problem(NamedTuple):
+    """What is wrong, and the function of the agent to look at: one of STAGES, a draw function, "make" or "Config"."""
+
+    function: str
+    text: str
+
+
+class Traced(NamedTuple):
+    """What a function returns for arguments of given shapes."""
+
+    out: Any  #            its result, of ShapeDtypeStruct
+    program: str  #        its operations
+    constants: list  #     the arrays that it holds
+
+
+def batch_of(key: jax.Array, mc_return: bool, *lead: int) -> Batch:
+    """Random transitions [*lead], a sixth of them terminated."""
+    o, a = SPEC.obs_size, SPEC.action_size
+    rows = jax.random.normal(key, (*lead, 2 * o + a + 1))
+    reward = rows[..., o + a]
+    batch = Batch(rows[..., :o], jnp.tanh(rows[..., o : o + a]), reward, (reward > 1).astype(jnp.float32), rows[..., o + a + 1 :])
+    return batch._replace(mc_return=3 * reward) if mc_return else batch
+
+
+class Stages:
+    """The stages of an agent in the order of `STAGES`: what each has to be given, and what it returns."""
+
+    def __init__(self, module: ModuleType, config: Any, spec: Spec = SPEC) -> None:
+        self.module, self.config, self.spec = module, config, spec
+        self.agent: Agent = module.make(config, spec)
+        self.hyper = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in traced_values(config)}
+        self.key = jax.eval_shape(lambda: jax.random.key(0))
+        self.state: Any = None  # the shapes of what init returns, once that is known
+
+    def trace(self, stage: str) -> Traced:
+        """One stage anew, from `make` on. Raises whatever the agent's code raises."""
+
+        def function(hyper: dict, *arguments: Any) -> Any:
+            return run(self.module.make(dataclasses.replace(self.config, **hyper), self.spec), stage, *arguments)
+
+        lead = {"pretrain": (self.spec.batch_size,), "learn": (self.spec.updates, self.spec.batch_size)}.get(stage, ())
+        batch = jax.eval_shape(lambda key: batch_of(key, self.agent.mc_return, *lead), self.key)
+        closed, out = jax.make_jaxpr(function, return_shape=True)(self.hyper, self.state, batch, self.key)
+        leaves, structure = jax.tree.flatten(out)
+        leaves = [jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=a.weak_type) for x, a in zip(leaves, closed.out_avals, strict=True)]
+        program = re.sub(r"0x[0-9a-f]+", "", str(closed))
+        return Traced(jax.tree.unflatten(structure, leaves), program, [np.asarray(c) for c in closed.consts])
+
+
+def run(agent: Agent, stage: str, state: Any, batch: Batch, key: jax.Array) -> Any:
+    """One stage of an agent; `batch` is a single transition but for pretrain [B] and learn [U, B]."""
+    match stage:
+        case "init":
+            return agent.init(key)
+        case "pretrain":
+            return agent.pretrain(state, batch, agent.draw_pretrain(key))
+        case "learn":
+            return agent.learn(state, batch, agent.draw(key))
+        case "act":
+            return tuple(agent.act(state, batch.obs, agent.draw_act(key, explore), explore=explore) for explore in (True, False))
+        case "value":
+            return agent.value(state, batch.obs, batch.action)
+        case "base_act":
+            return agent.base_act(state, batch.obs, agent.draw_act(key, True))
