@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from expo_bench.errors import UserError
-from expo_bench.options import Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, Report, Sweep, Table
+from expo_bench.options import Check, Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, NewAgent, Report, Sweep, Table
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -182,6 +182,33 @@ def _print_fields(config: object) -> None:
         print(f"  {field.name:26} {text:14} {field.metadata['kind']:7} {field.metadata['help']}")
 
 
+def new_agent(args: NewAgent) -> None:
+    from expo_bench.agents import files
+
+    files.write_template(args.file)
+    print(f"written: {args.file}, an agent that learns as it is. Next:")
+    print(f"  expo-bench check {args.file}")
+    print(f"  expo-bench sweep experiments/quickstart.py --agents {args.file} expo rlpd")
+
+
+def check(args: Check) -> bool:
+    """Whether every test passed that could run."""
+    import time
+
+    from expo_bench.conformance.check import FAILED, check
+    from expo_bench.sweeps import devices
+    from expo_bench.sweeps.progress import duration
+
+    began, results = time.perf_counter(), []
+    devices.start()
+    for result in check(args.agent):
+        print(f"{result.status:7}  {result.name:18}  {result.text}", flush=True)
+        results.append(result)
+    failed = sum(r.status == FAILED for r in results)
+    print(f"{failed or 'none'} of {len(results)} tests failed, {duration(time.perf_counter() - began)}")
+    return not failed
+
+
 def inspect(args: Inspect) -> None:
     from expo_bench import datasets
 
@@ -242,6 +269,11 @@ def run_command(command: object, line: str) -> None:
             import_curves(command, line)
         case List():
             list_all(command)
+        case NewAgent():
+            new_agent(command)
+        case Check():
+            if not check(command):
+                sys.exit(1)
         case Inspect():
             inspect(command)
         case Generate():

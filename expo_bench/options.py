@@ -147,6 +147,24 @@ class List:
 
 
 @dataclasses.dataclass(frozen=True)
+class NewAgent:
+    """Write a file with an algorithm that already learns, for you to change; it then runs beside the others by its path."""
+
+    file: Positional[Path]
+    """the new file; its name becomes the agent's: my_agent.py"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Test an algorithm against what every one has to be, and say where in its file to look: types, purity, rows, probe environments, time.
+
+    Exit code 1 where a test fails."""
+
+    agent: Positional[str]
+    """a file (./my_agent.py), or an agent by name"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspect:
     """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
 
@@ -192,5 +210,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[NewAgent, tyro.conf.subcommand("new-agent")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )

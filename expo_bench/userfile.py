@@ -47,18 +47,18 @@ run_once = functools.cache(run)  # the same content is the same module, whose cl
 
 def _place(error: BaseException, path: Path, content: bytes) -> str:
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == str(path) else None
-    for frame, number in frames(error.__traceback__):
-        line = number if frame == str(path) else line
+    for file, number, _ in frames(error.__traceback__):
+        line = number if file == str(path) else line
     return "" if line is None else f" (line {line}{excerpt(content, line)})"
 
 
-def frames(tb: TracebackType | None) -> Iterator[tuple[str, int]]:
-    """(file, line) of a traceback, outermost first."""
-    return ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(tb))
+def frames(tb: TracebackType | None) -> Iterator[tuple[str, int, str]]:
+    """(file, line, function) of a traceback, outermost first."""
+    return ((frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in traceback.walk_tb(tb))
 
 
 def excerpt(content: bytes, line: int) -> str:
-    """": `the line`", at most 100 characters of it; "" where there is none."""
+    """ ": `the line`", at most 100 characters of it; "" where there is none."""
     lines = content.decode(errors="replace").splitlines()
     text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
     return f": `{text if len(text) <= 100 else text[:97] + '...'}`" if text else ""

@@ -44,7 +44,7 @@ class Source:
         return dict(_definitions(ast.parse(self.content), ""))
 
     def at(self, name: str) -> str:
-        """"line 12: `class Config:`: " of a name in the file; "" where it has none."""
+        """ "line 12: `class Config:`: " of a name in the file; "" where it has none."""
         line = self.lines().get(name)
         return "" if line is None else f"line {line}{userfile.excerpt(self.content, line)}: "
 
@@ -86,6 +86,19 @@ def check_name(path: Path) -> None:
         raise UserError(f"{KIND} {path}: its name becomes the agent's; expected letters, digits, _ and -, got {path.stem!r}")
     if path.stem in agents.AGENTS:
         raise UserError(f"{KIND} {path}: {path.stem!r} is the name of a shipped agent; expected a name of its own")
+
+
+def write_template(path: Path) -> None:
+    """Write an algorithm to start from (template.py in this folder). Raises UserError where there is a file already, or no folder for it."""
+    check_name(path)
+    content = Path(__file__).with_name("template.py").read_bytes()
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise UserError(f"{KIND} {path}: exists; name a new file (nothing is ever overwritten)") from None
+    except OSError as error:
+        raise UserError(f"{KIND} {path}: cannot be written: {error.strerror}") from None
 
 
 def own(module: ModuleType) -> Source | None:

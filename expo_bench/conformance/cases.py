@@ -47,6 +47,9 @@ PROBE = {  # for the probes; whichever of these an agent has; learning rates of 
     "distill": 0.03,
     "init_alpha": 0.1,
     "edit_scale": 0.1,
+    "cql_weight": 0.0,  # what these penalise makes the values wrong on purpose
+    "actor_bc": 0.0,
+    "critic_bc": 0.0,
 }
 SPEED = {  # for the time of an update: the quickstart's sizes
     "n_samples": 4,
@@ -86,14 +89,20 @@ class Case:
     exceeds: str = ""  #                                    the field by which its actions may leave [-1, 1]
     inert: frozenset[str] = frozenset()  #                  traced fields without effect
     value: Callable[[float], float] = best_value  #         what its critics bootstrap from in the probes
+    untaught: tuple[tuple[float, float], ...] = ()  #       (stage, side) of the probes at which it does not learn how to act
     exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)  #   probes that it cannot pass: why
 
 
 EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
+SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is not the default
 CASES = {
-    "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale"),
+    "cal_ql": Case(small={"lagrange": True}),
+    "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
+    "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
     "idql": Case(value=expectile_value),
-    "idql_online": Case(inert=EDITS),  # is EXPO with n_edits = 0
+    "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
+    "ifql": Case(value=expectile_value),
+    "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from expo_bench.agents.base import Agent
 from expo_bench.config import traced_values
-from expo_bench.conformance.stages import SPEC, batch_of
+from expo_bench.conformance.stages import SPEC, batch_of, offline
 
 
 def jit(function: Callable) -> Callable:
@@ -29,8 +29,8 @@ def life(agent: Agent, state: Any, key: jax.Array, *, whole: bool) -> tuple[Any,
     Not `whole`: without the offline phase where there is an online one, and without evaluation.
     """
     data_key, pretrain_key, learn_key, act_key = jax.random.split(key, 4)
-    batches = batch_of(data_key, agent.mc_return, SPEC.updates, SPEC.batch_size)
-    batch, out = jax.tree.map(lambda x: x[0], batches), {}
+    batches = batch_of(data_key, agent, SPEC.updates, SPEC.batch_size)
+    batch, out = offline(jax.tree.map(lambda x: x[0], batches)), {}
     if agent.pretrain is not None and (whole or agent.learn is None):
         state, out["pretrain"] = agent.pretrain(state, batch, agent.draw_pretrain(pretrain_key))
         out["pretrained"] = state
@@ -81,7 +81,7 @@ class Block(NamedTuple):
 
 def block(module: ModuleType, config: Any) -> Block:
     defaults, traces = traced_values(config), []
-    other = {name: 0.5 if name == "weight_decay" else value / 2 for name, value in defaults.items()}
+    other = {name: 0.5 if name == "weight_decay" or not value else value / 2 for name, value in defaults.items()}
     values = {name: np.float32([other[name] if name == row else defaults[name] for row in ["", *defaults]]) for name in defaults}
     make = lambda values: module.make(dataclasses.replace(config, **values), SPEC)
 
@@ -92,7 +92,7 @@ def block(module: ModuleType, config: Any) -> Block:
         return life(make(values), state, key, whole=True)
 
     rows = len(defaults) + 1
-    start = jit(jax.vmap(lambda values: make(values).init(jax.random.key(0))))(values)
+    start = jit(jax.vmap(lambda values: make(values).init(jax.random.key(0)), axis_size=rows))(values)
     keys = jnp.stack([jax.random.key(1)] * rows)
     first = program(values, start, keys)
     others = lambda x: np.concatenate([x[:1], x[:0:-1] * 0.9])

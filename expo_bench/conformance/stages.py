@@ -37,21 +37,26 @@ class Traced(NamedTuple):
     constants: list  #     the arrays that it holds
 
 
-def batch_of(key: jax.Array, mc_return: bool, *lead: int) -> Batch:
-    """Random transitions [*lead], a sixth of them terminated."""
-    o, a = SPEC.obs_size, SPEC.action_size
+def batch_of(key: jax.Array, agent: Agent, *lead: int, spec: Spec = SPEC) -> Batch:
+    """Random transitions [*lead] as `learn` gets them, a sixth of them terminated, half of their returns to go not known yet."""
+    o, a = spec.obs_size, spec.action_size
     rows = jax.random.normal(key, (*lead, 2 * o + a + 1))
     reward = rows[..., o + a]
     batch = Batch(rows[..., :o], jnp.tanh(rows[..., o : o + a]), reward, (reward > 1).astype(jnp.float32), rows[..., o + a + 1 :])
-    return batch._replace(mc_return=3 * reward) if mc_return else batch
+    return batch._replace(mc_return=jnp.where(rows[..., 0] > 0, reward, -jnp.inf)) if agent.mc_return else batch
+
+
+def offline(batch: Batch) -> Batch:
+    """Transitions [B] as `pretrain` gets them: with what the data do next."""
+    return batch._replace(next_action=batch.action[::-1], next_valid=1.0 - batch.terminated[:, None])
 
 
 class Stages:
     """The stages of an agent in the order of `STAGES`: what each has to be given, and what it returns."""
 
-    def __init__(self, module: ModuleType, config: Any, spec: Spec = SPEC) -> None:
-        self.module, self.config, self.spec = module, config, spec
-        self.agent: Agent = module.make(config, spec)
+    def __init__(self, module: ModuleType, config: Any) -> None:
+        self.module, self.config = module, config
+        self.agent: Agent = module.make(config, SPEC)
         self.hyper = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in traced_values(config)}
         self.key = jax.eval_shape(lambda: jax.random.key(0))
         self.state: Any = None  # the shapes of what init returns, once that is known
@@ -60,10 +65,11 @@ class Stages:
         """One stage anew, from `make` on. Raises whatever the agent's code raises."""
 
         def function(hyper: dict, *arguments: Any) -> Any:
-            return run(self.module.make(dataclasses.replace(self.config, **hyper), self.spec), stage, *arguments)
+            return run(self.module.make(dataclasses.replace(self.config, **hyper), SPEC), stage, *arguments)
 
-        lead = {"pretrain": (self.spec.batch_size,), "learn": (self.spec.updates, self.spec.batch_size)}.get(stage, ())
-        batch = jax.eval_shape(lambda key: batch_of(key, self.agent.mc_return, *lead), self.key)
+        lead = {"pretrain": (SPEC.batch_size,), "learn": (SPEC.updates, SPEC.batch_size)}.get(stage, ())
+        make_batch = lambda key: batch_of(key, self.agent, *lead)
+        batch = jax.eval_shape(lambda key: offline(make_batch(key)) if stage == "pretrain" else make_batch(key), self.key)
         closed, out = jax.make_jaxpr(function, return_shape=True)(self.hyper, self.state, batch, self.key)
         leaves, structure = jax.tree.flatten(out)
         leaves = [jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=a.weak_type) for x, a in zip(leaves, closed.out_avals, strict=True)]
