@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import optax
 
-from expo_bench.agents.base import Agent, per_batch, repeated
+from expo_bench.agents.base import one_step_agent
 from expo_bench.config import static, traced
 from expo_bench.parts import base_policy, candidates, critics
 from expo_bench.parts.tape import bulk
@@ -42,7 +42,7 @@ def make(config, spec):  # spec: the sizes of the task. All below are pure funct
         q = critic.values(state[1].target, obs[..., None, :], samples).min(axis=0)  #        [..., N]
         return candidates.best(samples, q), q.max(axis=-1)
 
-    def pretrain(state, batch, draws):  # a gradient step on a batch [B] -> the state, scalars to log; Batch: expo_bench/parts/replay.py
+    def step(state, batch, draws):  # one gradient step on a Batch [B] (expo_bench/parts/replay.py) -> the state, scalars to log
         next_value = best_of_n(state, batch.next_obs, draws[1])[1]
         target = critics.td_target(batch.reward, batch.terminated, config.discount, next_value)
         critic_state, metrics = critics.td_step(critic, optimiser, state[1], batch.obs, batch.action, target, config.tau, batch.td_weight)
@@ -52,9 +52,9 @@ def make(config, spec):  # spec: the sizes of the task. All below are pure funct
     def act(state, obs, draws, *, explore):  # obs [O] -> an action [A] in [-1, 1], and scalars that evaluations average
         return best_of_n(state, obs, draws)[0], {}
 
-    learn = per_batch(pretrain)  # what one step in the environment causes: here the offline phase's step, on each of U batches [U, B]
     value = lambda state, obs, action: critic.values(state[1].online.params, obs, action).mean()  # what the critics say, to be checked
     draw_samples = lambda tape, *shape: policy.draw_samples(tape, (*shape, config.n_samples))
-    draw_one = lambda tape: (policy.draw_loss(tape, spec.batch_size), draw_samples(tape, spec.batch_size))
+    draw = lambda tape: (policy.draw_loss(tape, spec.batch_size), draw_samples(tape, spec.batch_size))
     draw_act = lambda key, explore: bulk(draw_samples)(key)
-    return Agent(init, bulk(draw_one), pretrain, bulk(repeated(draw_one, spec.updates)), learn, draw_act, act, value)
+    # The same step offline and online, there once per batch. To learn otherwise online: return an Agent(...) (expo_bench/agents/base.py).
+    return one_step_agent(init, draw, step, spec.updates, draw_act=draw_act, act=act, value=value)

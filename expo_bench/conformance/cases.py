@@ -46,6 +46,8 @@ PROBE = {  # for the probes; whichever of these an agent has; learning rates of 
     "ema_tau": 0.05,
     "distill": 0.03,
     "init_alpha": 0.1,
+    "temperature": 0.03,  # so that the weighted likelihood comes close to the best action
+    "inverse_temperature": 10.0,
     "edit_scale": 0.1,
     "cql_weight": 0.0,  # what these penalise makes the values wrong on purpose
     "actor_bc": 0.0,
@@ -98,10 +100,15 @@ SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is n
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
+    # The entropy that DSRL keeps at 0 by design is that of an actor who covers half of its noise: here as good as none, also in the backup.
+    "dsrl": Case(probe={"alpha_lr": 0.0, "init_alpha": 0.01}),
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
+    # FASTER's backup draws its seed instead of taking the best: here it nearly takes it. Its filter critic learns at next states alone.
+    "faster": Case(probe={"filter_temperature": 0.1, "edit_scale": 0.3, "init_alpha": 0.01}, exceeds="edit_scale", untaught=((0, 0),)),
     "idql": Case(value=expectile_value),
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
+    "iql": Case(value=expectile_value),
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 

@@ -19,6 +19,7 @@ from expo_bench.conformance.stages import STAGES, Problem, Stages, Traced
 from expo_bench.errors import UserError
 
 OK, FAILED, SKIPPED = "ok", "FAILED", "skipped"
+REFERENCE = "expo"  # whose update is timed beside the agent's
 
 
 class Result(NamedTuple):
@@ -168,10 +169,10 @@ class Checks:
         return probes.wrong_actions(actions, probes.IMITATION_ERROR) or f"actions {max(a[2].max() for a in actions):.2f} from the data's"
 
     def time(self) -> str:
-        t = speed.measure(self.module)
+        t = speed.measure(self.module, agents.load(REFERENCE))
         rest = ", ".join(f"{name} {value}" for name, value in t.at_default.items())
         sizes = f"networks of 64, U {speed.SPEC.updates}, B {speed.SPEC.batch_size}{f'; as they are: {rest}' if rest else ''}"
-        return f"{t.step} takes {t.own:.2f} ms, {t.own / t.expo:.2f} x EXPO's {t.expo:.2f} ms ({sizes})"
+        return f"{t.step} takes {t.own:.2f} ms, {t.own / t.reference:.2f} x EXPO's {t.reference:.2f} ms ({sizes})"
 
     # -- shared ------------------------------------------------------------------------------------------------------------------------
 

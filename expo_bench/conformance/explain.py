@@ -39,9 +39,10 @@ class Guide:
 
     def place(self, function: str) -> str:
         """The definition of one of the agent's functions, or where the file names it, or `make`."""
-        code = getattr(_plain(getattr(self.agent, function, None)), "__code__", None)
-        if code is not None and code.co_filename == str(self.source.path):
-            return self._at(code.co_firstlineno, function)
+        for name in (function, *({"learn": ("pretrain",)}.get(function, ()))):  # `learn` is often made of `pretrain`
+            code = getattr(_plain(getattr(self.agent, name, None)), "__code__", None)
+            if code is not None and code.co_filename == str(self.source.path):
+                return self._at(code.co_firstlineno, name)
         lines = self.source.lines()
         name = next((n for n in (function, f"make.{function}", "make") if n in lines), None)
         return self._at(lines[name], name.removeprefix("make.")) if name else self.source.path.name

@@ -1,7 +1,7 @@
 """Probe environments: tables of transitions so small that the value and the right action are known.
 
-Each agent is trained on all probes and seeds in one program, the rows being (probe, seed). Actions in the data are uniform in [-1, 1], so that
-every agent's learning is well posed; an observation is (stage, side, 2, -2), where the constants keep stage and side apart behind the
+Each agent is trained on all probes and seeds in one program, the rows being (probe, seed). Actions in the data are uniform in [-1, 1], so
+that every agent's learning is well posed; an observation is (stage, side, 2, -2), where the constants keep stage and side apart behind the
 LayerNorm that IDQL's value function has on its input.
 
 | probe | reward | what it needs |
@@ -138,7 +138,7 @@ def acts(agent: Agent, state: Any, obs: jax.Array) -> jax.Array:
 
 
 class Answer(NamedTuple):
-    """What an agent says of one probe: (obs, action, known value, its estimates [SEEDS]), (obs, right action, its mean distance [SEEDS])."""
+    """What an agent says of one probe: (obs, action, known value, estimates [SEEDS]) and (obs, right action, mean distance [SEEDS])."""
 
     values: list[tuple]
     actions: list[tuple]
@@ -168,7 +168,8 @@ def answers(module: ModuleType, case: Case) -> dict[str, Answer]:
     for name, asked, estimates, right, distances in zip(PROBES, queries, by_probe(values), greedy, by_probe(distance), strict=True):
         taught = [(*q, d) for q, d in zip(right, distances, strict=True) if q[0] not in case.untaught]
         actions = taught if PROBES[name].actions else []
-        result[name] = Answer([(*q, v) for q, v in zip(asked, estimates, strict=True)], actions)
+        exempt = name in case.exempt
+        result[name] = Answer([], []) if exempt else Answer([(*q, v) for q, v in zip(asked, estimates, strict=True)], actions)
     return result
 
 

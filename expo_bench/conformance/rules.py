@@ -214,7 +214,7 @@ def neighbours(block: Block) -> list[Problem]:
 
 
 def equals_alone(block: Block, alone: Alone) -> list[Problem]:
-    """A row is the run alone to float tolerance, its hyperparameters as constants instead of arguments: the order of sums changes with the shape."""
+    """A row is the run alone to float tolerance, its hyperparameters as arguments, not constants: the order of sums changes with the shape."""
     for stage, tree in steps(block.first).items():
         other = leaves(steps(alone.first)[stage])
         pairs = {path: (np.asarray(x)[0], np.asarray(other[path])) for path, x in leaves(tree).items()}

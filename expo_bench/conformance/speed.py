@@ -1,4 +1,4 @@
-"""The time of an update beside EXPO's, in one process and turn by turn, at the quickstart's sizes."""
+"""The time of an update beside another agent's, in one process and turn by turn, at the quickstart's sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from expo_bench import agents
 from expo_bench.agents.base import Spec
 from expo_bench.config import fields
 from expo_bench.conformance.cases import SPEED, config_of
@@ -25,17 +24,17 @@ class Times(NamedTuple):
 
     step: str
     own: float
-    expo: float
+    reference: float
     at_default: dict[str, Any]  # the static fields that the shared sizes do not name
 
 
-def measure(module: ModuleType) -> Times:
+def measure(module: ModuleType, reference: ModuleType) -> Times:
     step = "learn" if module.make(config_of(module, SPEED, {}), SPEC).learn is not None else "pretrain"
-    runs = [_compiled(m, step) for m in (module, agents.load("expo"))]
+    runs = [_compiled(m, step) for m in (module, reference)]
     seconds = np.array([[_timed(run) for run in runs] for _ in range(TURNS)])
-    own, expo = 1e3 * np.median(seconds, axis=0) / CALLS
+    own, other = 1e3 * np.median(seconds, axis=0) / CALLS
     sizes = {n: f.default for n, f in fields(module.Config).items() if f.metadata["kind"] == "static" and n not in SPEED}
-    return Times(step, own, expo, sizes)
+    return Times(step, float(own), float(other), sizes)
 
 
 def _compiled(module: ModuleType, step: str) -> Callable[[], Any]:

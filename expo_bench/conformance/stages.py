@@ -1,4 +1,4 @@
-"""The functions of an agent, each traced by itself with the traced fields of its config as arguments: shapes, types, purity; nothing is run.
+"""The functions of an agent, each traced by itself, the traced fields of its config being arguments: shapes, types, purity. Nothing is run.
 
 Shape letters: B batch, U updates, O observation, A action.
 """
@@ -70,7 +70,7 @@ class Stages:
         lead = {"pretrain": (SPEC.batch_size,), "learn": (SPEC.updates, SPEC.batch_size)}.get(stage, ())
         make_batch = lambda key: batch_of(key, self.agent, *lead)
         batch = jax.eval_shape(lambda key: offline(make_batch(key)) if stage == "pretrain" else make_batch(key), self.key)
-        closed, out = jax.make_jaxpr(function, return_shape=True)(self.hyper, self.state, batch, self.key)
+        closed, out = jax.make_jaxpr(function, return_shape=True)(self.hyper, None if stage == "init" else self.state, batch, self.key)
         leaves, structure = jax.tree.flatten(out)
         leaves = [jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=a.weak_type) for x, a in zip(leaves, closed.out_avals, strict=True)]
         program = re.sub(r"0x[0-9a-f]+", "", str(closed))

@@ -1,57 +1,37 @@
-"""What every agent has to be, whatever its algorithm: one table over all of them and their variants.
+"""What every agent has to be, whatever its algorithm: one table over all of them and their variants, and the template of new ones.
 
 Every entry lives alone, with its hyperparameters as constants; every agent also in a block of rows, with its hyperparameters as arguments.
+The verdicts are those of `expo-bench check`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import chex
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from expo_bench import agents
-from expo_bench.agents.base import Agent, Spec
+from expo_bench.agents import files
 from expo_bench.config import fields, replace, traced_values
+from expo_bench.conformance import life, rules
+from expo_bench.conformance.cases import CASES, SMALL, Case, case_of, config_of
+from expo_bench.conformance.stages import STAGES, Stages
 from expo_bench.errors import UserError
-from expo_bench.parts.replay import Batch
 
-SPEC = Spec(obs_size=3, action_size=2, batch_size=4, updates=2)
-SMALL = {  # whichever of these fields an agent has
-    "n_samples": 3,
-    "n_samples_eval": 2,
-    "denoising_steps": 2,
-    "flow_steps": 2,
-    "base_hidden": 8,
-    "base_blocks": 1,
-    "time_features": 4,
-    "hidden": (8, 6),
-    "edit_hidden": (8, 6),
-    "critics": 3,
-    "critic_subset": 2,
-}
-EDITS = {"edit_scale", "edit_lr", "alpha_lr", "init_alpha"}
+TEMPLATE = str(Path(files.__file__).with_name("template.py"))
+NAMES = [*agents.AGENTS, "template"]
 
 
 class Entry(NamedTuple):
     agent: str
-    values: dict[str, Any] = {}
-    inert: frozenset = frozenset()  # traced fields without effect, by design
+    values: dict[str, Any] = {}  # over SMALL and the agent's own CASES
 
 
 ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
-    "expo": Entry("expo", {"n_edits": 2}),
-    "idql_online": Entry("idql_online", inert=frozenset(EDITS)),  # is EXPO with n_edits = 0
-    "cal_ql": Entry("cal_ql", {"lagrange": True}),
-    "cql": Entry("cql", inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
-    "rebrac": Entry("rebrac", {"target_noise": 0.5}, frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
+    "template": Entry(TEMPLATE),
     "bc flow": Entry("bc", {"base": "flow"}),
     "expo flow": Entry("expo", {"n_edits": 3, "base": "flow"}),
     "expo random": Entry("expo", {"n_edits": 2, "select_act": "random", "select_backup": "random", "reachable_target_entropy": True}),
@@ -65,55 +45,16 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
 }
 
 
-def build(entry: Entry) -> tuple[ModuleType, Any]:
+def build(name: str) -> tuple[ModuleType, Any, Case]:
+    entry = ROSTER[name]
     module = agents.load(entry.agent)
-    small = {name: value for name, value in SMALL.items() if name in fields(module.Config())}
-    config = dataclasses.replace(module.Config(), **small, **entry.values)
-    if hasattr(module, "validate"):
-        module.validate(config, entry.agent)
-    return module, config
-
-
-def jit(function: Callable) -> Callable:
-    """Jitted with little optimisation: a third of the time to compile."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def life(agent: Agent, state: Any, key: jax.Array, *, whole: bool) -> tuple[Any, dict[str, Any]]:
-    """A step of each kind that the agent knows, on random data -> its state and everything that comes out on the way.
-
-    Not `whole`: without the offline phase where there is an online one, and without evaluation.
-    """
-    data_key, pretrain_key, learn_key, act_key = jax.random.split(key, 4)
-    rows = jax.random.normal(data_key, (SPEC.updates, SPEC.batch_size, 9))
-    terminated = (rows[..., 5] > 1).astype(jnp.float32)
-    batches = Batch(rows[..., :3], jnp.tanh(rows[..., 3:5]), rows[..., 5], terminated, rows[..., 6:])
-    batches = batches._replace(mc_return=jnp.where(rows[..., 0] > 0, rows[..., 5], -jnp.inf))  # not known yet for some
-    batch, out = jax.tree.map(lambda x: x[0], batches), {}
-    batch = batch._replace(next_action=jnp.tanh(rows[1, :, 3:5]), next_valid=1.0 - batch.terminated[:, None])
-    if agent.pretrain is not None and (whole or agent.learn is None):
-        state, out["pretrain"] = agent.pretrain(state, batch, agent.draw_pretrain(pretrain_key))
-        out["pretrained"] = state
-    if agent.learn is not None:
-        state, out["learn"] = agent.learn(state, batches, agent.draw(learn_key))
-    for explore in (True, False) if whole else (True,):
-        out[f"act {explore}"], out[f"estimates {explore}"] = agent.act(
-            state, batch.obs[0], agent.draw_act(act_key, explore), explore=explore
-        )
-    if agent.value is not None:
-        out["value"] = agent.value(state, batch.obs[0], batch.action[0])
-    return state, out
+    case = case_of(agents.name_of(entry.agent), module)
+    return module, config_of(module, SMALL, {**case.small, **entry.values}), case
 
 
 class Alone(NamedTuple):
-    """An entry that has lived twice by itself, with its hyperparameters as constants."""
-
-    name: str
-    config: Any
-    start: Any
-    first: tuple
-    second: tuple
-    traces: list[int]
+    case: Case
+    life: life.Alone
 
 
 @pytest.fixture(params=list(ROSTER))
@@ -123,132 +64,94 @@ def alone(request: pytest.FixtureRequest) -> Alone:
 
 @cache
 def lives_alone(name: str) -> Alone:
-    module, config = build(ROSTER[name])
-    agent, traces = module.make(config, SPEC), []
-
-    @jit
-    def program(state: Any, key: jax.Array) -> tuple:
-        traces.append(1)
-        return life(agent, state, key, whole=name in agents.AGENTS)
-
-    start = jit(agent.init)(jax.random.key(0))
-    first = program(start, jax.random.key(1))
-    return Alone(name, config, start, first, program(first[0], jax.random.key(2)), traces)
+    module, config, case = build(name)
+    return Alone(case, life.alone(module, config, whole=name in NAMES))
 
 
 def test_everything_is_finite(alone: Alone) -> None:
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((alone.start, alone.first, alone.second)))
+    assert not rules.finite(alone.life.start, alone.life.first, alone.life.second)
 
 
 def test_state_keeps_its_structure_and_strong_types(alone: Alone) -> None:
-    """float32 and int32, never weak, before and after learning: a weakly typed scalar would compile everything twice."""
-    for state in (alone.start, alone.first[0], alone.first[1].get("pretrained", alone.start), alone.second[0]):
-        for leaf in jax.tree.leaves(state):
-            assert leaf.dtype in (np.float32, np.int32) and not leaf.weak_type, leaf
-        chex.assert_trees_all_equal_structs(alone.start, state)
-        chex.assert_trees_all_equal_shapes_and_dtypes(alone.start, state)
-    assert len(alone.traces) == 1  # the state that came out is the same program's input
+    """float32 and int32, never weak, before and after learning; so the state that came out is the same program's input."""
+    assert not rules.types(alone.life)
+    assert not rules.one_trace(alone.life.traces)
 
 
 def test_outputs(alone: Alone) -> None:
     """Actions [A] in float32 within what the agent may add to [-1, 1]; metrics and values are scalars; there is a step of some kind."""
-    out = alone.first[1]
-    reach = 1 + (getattr(alone.config, "edit_scale", 0.0) if getattr(alone.config, "n_edits", 0) else 0.0)
-    for action in (out["act True"], out.get("act False", out["act True"])):
-        assert action.shape == (SPEC.action_size,) and action.dtype == np.float32
-        assert np.all(np.abs(action) <= reach + 1e-6)
-    assert "pretrain" in out or "learn" in out
-    for metrics in (
-        out.get("pretrain", {}),
-        out.get("learn", {}),
-        out.get("estimates False", {}),
-        {"value": out.get("value", np.float32(0))},
-    ):
-        assert all(x.shape == () for x in metrics.values())
+    assert not rules.outputs(alone.life, alone.case)
+    assert "pretrain" in alone.life.first[1] or "learn" in alone.life.first[1]
 
 
 def test_learning_moves_the_state(alone: Alone) -> None:
     """Nearly every leaf: a state that comes out as it went in means that a step was dropped."""
-    moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(alone.start), jax.tree.leaves(alone.first[0]), strict=True)]
-    assert sum(moved) > 0.9 * len(moved)
+    assert not rules.moved(alone.life)
 
 
 class Block(NamedTuple):
-    """An agent that has lived in a block of rows: row 0 with its defaults, row i + 1 with another value of the traced field `names[i]`."""
-
     name: str
-    names: list[str]
-    start: Any
-    first: tuple
-    again: tuple  #      the same call
-    elsewhere: tuple  #  row 0 beside other rows
-    traces: list[int]
+    case: Case
+    life: life.Block
 
 
-@pytest.fixture(scope="module", params=list(agents.AGENTS))
+@pytest.fixture(scope="module", params=NAMES)
 def block(request: pytest.FixtureRequest) -> Block:
-    module, config = build(ROSTER[request.param])
-    defaults, traces = traced_values(config), []
-    other = {name: 0.5 if name == "weight_decay" else value / 2 for name, value in defaults.items()}
-    values = {name: np.float32([other[name] if name == row else defaults[name] for row in ["", *defaults]]) for name in defaults}
-    make = lambda values: module.make(dataclasses.replace(config, **values), SPEC)
-
-    @jit
-    @jax.vmap
-    def program(values: dict, state: Any, key: jax.Array) -> tuple:
-        traces.append(1)
-        return life(make(values), state, key, whole=True)
-
-    rows = len(defaults) + 1
-    start = jit(jax.vmap(lambda values: make(values).init(jax.random.key(0))))(values)
-    keys = jnp.stack([jax.random.key(1)] * rows)
-    first = program(values, start, keys)
-    others = lambda x: np.concatenate([x[:1], x[:0:-1] * 0.9])
-    other_values = {name: others(x) for name, x in values.items()}
-    elsewhere = program(other_values, start, jax.random.split(jax.random.key(3), rows).at[0].set(keys[0]))
-    return Block(request.param, list(defaults), start, first, program(values, start, keys), elsewhere, traces)
+    module, config, case = build(request.param)
+    return Block(request.param, case, life.block(module, config))
 
 
 def test_other_values_and_keys_are_the_same_program(block: Block) -> None:
-    assert len(block.traces) == 1
-    for leaf in jax.tree.leaves((block.start, block.first[0])):
-        assert leaf.dtype in (np.float32, np.int32) and not leaf.weak_type, leaf
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((block.start, block.first, block.elsewhere)))
+    assert not rules.one_trace(block.life.traces)
+    assert not rules.strong(block.life.start, "init") + rules.kept(block.life.start, block.life.first[0], "learn")
+    assert not rules.finite(block.life.start, block.life.first, block.life.elsewhere)
 
 
 def test_same_key_same_result(block: Block) -> None:
-    chex.assert_trees_all_equal(block.first, block.again)
+    assert not rules.repeats(block.life)
 
 
 def test_a_row_does_not_see_its_neighbours(block: Block) -> None:
     """Bitwise the same in a block of the same shape, whatever the other rows are."""
-    row = lambda i, tree: jax.tree.map(lambda x: x[i], tree)
-    chex.assert_trees_all_equal(row(0, block.first), row(0, block.elsewhere))
-    for i in range(1, len(block.names) + 1):
-        pairs = zip(jax.tree.leaves(row(i, block.first)), jax.tree.leaves(row(i, block.elsewhere)), strict=True)
-        assert not all(np.array_equal(a, b) for a, b in pairs)
+    assert not rules.neighbours(block.life)
 
 
 def test_a_row_equals_the_run_alone(block: Block) -> None:
     """To float tolerance, its hyperparameters as constants instead of arguments: the order of sums changes with the shape."""
-    row = jax.tree.map(lambda x: x[0], block.first)
-    chex.assert_trees_all_close(row, lives_alone(block.name).first, rtol=1e-3, atol=2e-5)
+    assert not rules.equals_alone(block.life, lives_alone(block.name).life)
 
 
 def test_every_traced_field_has_its_effect(block: Block) -> None:
-    """On the state after learning, row by row against the defaults; but not where the agent switches that part off."""
-    leaves = [np.asarray(x) for x in jax.tree.leaves(block.first[0])]
-    without_effect = {name for i, name in enumerate(block.names) if all(np.array_equal(x[0], x[i + 1]) for x in leaves)}
-    assert without_effect == ROSTER[block.name].inert
+    """Row by row against the defaults; but not where the agent switches that part off."""
+    assert not rules.effects(block.life, block.case)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_function_returns_what_the_loop_expects_and_is_pure(name: str) -> None:
+    """Each traced by itself, twice: what `expo-bench check` says first."""
+    module, config, _ = build(name)
+    assert not list(files.problems(module))
+    stages = Stages(module, config)
+    assert not rules.agent(stages.agent)
+    for stage in STAGES:
+        if getattr(stages.agent, stage) is not None:
+            traced = stages.trace(stage)
+            stages.state = traced.out if stage == "init" else stages.state
+            assert not rules.returned(stage, traced, stages.state)
+            assert not rules.same_program(stage, traced, stages.trace(stage))
+
+
+def test_the_cases_are_those_of_agents() -> None:
+    assert set(CASES) <= set(agents.AGENTS)
 
 
 # -- configurations ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(agents.AGENTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_fields_are_read_from_strings(name: str) -> None:
     """As the command line gives them: every default comes back from its own text."""
-    config = agents.load(name).Config()
+    config = agents.load(ROSTER[name].agent).Config()
     for field in fields(config):
         value = getattr(config, field)
         text = (
@@ -260,9 +163,9 @@ def test_fields_are_read_from_strings(name: str) -> None:
         assert fields(config)[field].metadata["kind"] in ("static", "traced") and fields(config)[field].metadata["help"]
 
 
-@pytest.mark.parametrize("name", list(agents.AGENTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_bad_values_are_refused(name: str) -> None:
-    config = agents.load(name).Config()
+    config = agents.load(ROSTER[name].agent).Config()
     with pytest.raises(UserError, match="unknown field of agent"):
         replace(config, f"agent {name!r}", no_such_field=1)
     for field in fields(config):
