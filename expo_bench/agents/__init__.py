@@ -51,5 +51,6 @@ def load(agent: str) -> ModuleType:
 
         return files.load(agent)
     if agent not in AGENTS:
-        raise unknown("agent", agent, AGENTS, hint="(a file of your own is given by its path: ./my_agent.py)")
+        beside = f"{agent}.py"
+        raise unknown("agent", agent, AGENTS, hint=f"(a file is named by its path: ./{beside})" if Path(beside).is_file() else "")
     return importlib.import_module(f"expo_bench.agents.{agent}")

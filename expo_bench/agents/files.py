@@ -63,7 +63,7 @@ def load(agent: str) -> ModuleType:
     """The module that an agent file defines, or UserError with one line: the file, its line, what was found and what was expected."""
     module = read(agent)
     for problem in problems(module):
-        raise UserError(f"{KIND} {agent}: {problem}")
+        raise UserError(f"{KIND} {Path(agent)}: {problem}")
     return module
 
 

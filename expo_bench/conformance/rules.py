@@ -68,9 +68,7 @@ def kept(start: Any, after: Any, function: str) -> list[Problem]:
 
 
 def scalars(metrics: Any, function: str, what: str) -> list[Problem]:
-    """A dict of names and scalars."""
-    if not isinstance(metrics, dict):
-        return [Problem(function, f"returns {_type(metrics)} as {what}; expected a dict of scalars")]
+    """All of a dict are scalars of float32 or int32."""
     wrong = {name: x for name, x in metrics.items() if getattr(x, "shape", None) != () or x.dtype not in TYPES}
     return [Problem(function, f"{what} {name!r} is {_shape(x)}; expected a scalar of float32") for name, x in wrong.items()]
 
@@ -81,8 +79,8 @@ def returned(stage: str, traced: Traced, start: Any) -> list[Problem]:
     if stage == "init":
         return strong(out, stage)
     if stage in ("pretrain", "learn"):
-        if not (type(out) is tuple and len(out) == 2):
-            return [Problem(stage, f"returns {_type(out)}; expected (state, metrics)")]
+        if not _is_pair(out):
+            return [Problem(stage, f"returns {_type(out)}; expected (state, metrics), metrics a dict of scalars")]
         return kept(start, out[0], stage) or scalars(out[1], stage, "metric")
     if stage == "act":
         return next(filter(None, map(_acted, out)), [])
@@ -91,13 +89,17 @@ def returned(stage: str, traced: Traced, start: Any) -> list[Problem]:
 
 
 def _acted(out: Any) -> list[Problem]:
-    if not (type(out) is tuple and len(out) == 2):
-        return [Problem("act", f"returns {_type(out)}; expected (action, scalars)")]
+    if not _is_pair(out):
+        return [Problem("act", f"returns {_type(out)}; expected (action, scalars), scalars a dict")]
     if not _is(out[0], (SPEC.action_size,)):
         return [
             Problem("act", f"the action is {_shape(out[0])}; expected float32[{SPEC.action_size}] for one observation [{SPEC.obs_size}]")
         ]
     return scalars(out[1], "act", "scalar")
+
+
+def _is_pair(out: Any) -> bool:
+    return type(out) is tuple and len(out) == 2 and isinstance(out[1], dict)
 
 
 def _is(x: Any, shape: tuple[int, ...]) -> bool:
@@ -109,7 +111,7 @@ def _shape(x: Any) -> str:
 
 
 def _type(x: Any) -> str:
-    return f"a {type(x).__name__}"
+    return f"({', '.join(type(part).__name__ for part in x)})" if type(x) is tuple else f"a {type(x).__name__}"
 
 
 def same_program(stage: str, one: Traced, other: Traced) -> list[Problem]:

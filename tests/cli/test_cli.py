@@ -16,7 +16,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data generate"]
+HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data generate", "new-agent", "check"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -175,6 +175,20 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         (f"{SWEEP} --dataset maze.npz --episodes 9", "maze.npz: 9 episodes asked for, expected 1 to 1"),
         ("sweep --tasks push-disc --agents expo --engine mujoco --dataset maze.npz --out new", "maze.npz"),
         ("sweep --tasks door --agents expo --engine mujoco --out new", "the task door has no default offline data"),
+        ("sweep --tasks point-umaze --agents ./missing.py --out new", "agent file missing.py: does not exist"),
+        ("sweep --tasks point-umaze --agents ./none.py --out new", "agent file none.py: defines no Config"),
+        ("sweep --tasks point-umaze --agents syntax.py expo --out new", "syntax.py: cannot be run: SyntaxError: '(' was never closed (line 1"),
+        ("sweep --tasks point-umaze --agents ./full/notes.txt --out new", "notes.txt: expected a Python file (.py)"),
+        ("list ./none.py", "agent file none.py: defines no Config"),
+        ("list ./missing.py", "agent file missing.py: does not exist"),
+        ("check exppo", "unknown agent 'exppo'; did you mean 'expo'"),
+        ("check ./missing.py", "agent file missing.py: does not exist"),
+        ("check raises.py", "raises.py: cannot be run: RuntimeError: two lines (line 1: `raise RuntimeError"),
+        ("new-agent none.py", "agent file none.py: exists; name a new file"),
+        ("new-agent new", "agent file new: expected a Python file (.py)"),
+        ("new-agent expo.py", "'expo' is the name of a shipped agent"),
+        ("new-agent 1.py", "expected letters, digits, _ and -, got '1'"),
+        ("new-agent new/mine.py", "agent file new/mine.py: cannot be written: No such file or directory"),
         ("sweep --tasks point-umaze --agents expo --out full", "--out full: already holds something"),
         ("sweep --tasks point-umaze --agents expo --out none.py", "--out none.py: already holds something"),
         ("sweep --tasks point-umaze --agents expo --out none.py/a/b", "--out none.py/a/b: cannot be created"),
