@@ -10,12 +10,13 @@ from expo_bench.agents.files import Source
 from expo_bench.conformance.stages import Problem
 
 NEEDS_NUMBER = "a traced value stands where Python needs a number (a size, float(), numpy): use jax.numpy, or mark its field static()"
+KEPT = "a value of one call was kept for the next (in a global, in a list outside): return it instead"
 HINTS = {  # by the name of JAX's error
     "TracerBoolConversionError": "a traced value decides a Python `if`: use jnp.where, or mark its field static()",
     "ConcretizationTypeError": NEEDS_NUMBER,
     "TracerIntegerConversionError": NEEDS_NUMBER,
-    "TracerArrayConversionError": NEEDS_NUMBER,
-    "UnexpectedTracerError": "a value of one call was kept for the next (in a global, in a list outside): return it instead",
+    "TracerArrayConversionError": f"{NEEDS_NUMBER}; or {KEPT}",
+    "UnexpectedTracerError": KEPT,
 }
 
 

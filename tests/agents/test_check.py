@@ -94,13 +94,13 @@ def test_the_time_is_measured_beside_the_reference(of_tiny: dict) -> None:
         ([(RETURN, "return (imitation, critic_state)")], "pretrain", "returns (Imitation, Critic); expected (state, metrics), metrics a dict of scalars", "def step"),
         ([(RETURN, "return [imitation, critic_state]")], "pretrain", "returns a list; expected (state, metrics), metrics a dict of scalars", "def step"),
         ([("imitation_loss\": loss", "imitation_loss\": next_value")], "pretrain", "metric 'imitation_loss' is float32[4]; expected a scalar", "def step"),
-        ([("state, batch.next_obs, draws[1]", "state, batch.next_obs[0], draws[1]")], "pretrain", "shape", "batch.next_obs[0]"),
+        ([("config.discount, next_value)", "config.discount, next_value[1:])")], "pretrain", "shapes", "next_value[1:]"),
         ([("return best_of_n(state, obs, draws)[0], {}", "return best_of_n(state, obs, draws)[0]")], "act", "expected (action, scalars), scalars a dict", "def act"),
         ([("return best_of_n(state, obs, draws)[0], {}", "return best_of_n(state, obs, draws)[1], {}")], "act", "the action is float32[]; expected float32[2]", "def act"),
         ([(".values(state[1].online.params, obs, action).mean()", ".values(state[1].online.params, obs, action)")], "value", "returns float32[3]; expected float32[]", "value = lambda"),
         ([(RETURN, RETURN.replace("loss}", "loss + __import__('random').random()}"))], "pure", "is another program when it is traced again", "def step"),
         ([(RETURN, f"SEEN.append(1)\n        {RETURN.replace('loss}', 'loss * len(SEEN)}')}"), ("PROTOCOL = ", "SEEN = []\nPROTOCOL = ")], "pure", "is another program", "def step"),
-        ([(RETURN, f"SEEN.append(loss)\n        {RETURN.replace('loss}', 'loss * SEEN[0]}')}"), ("PROTOCOL = ", "SEEN = []\nPROTOCOL = ")], "learn", "a value of one call was kept for the next", "SEEN[0]"),
+        ([(RETURN, f"SEEN.append(loss)\n        {RETURN.replace('loss}', 'loss * SEEN[0]}')}"), ("PROTOCOL = ", "SEEN = []\nPROTOCOL = ")], "learn", "a value of one call was kept for the next", "def step"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said_without_running_it(edits: list, test: str, message: str, at: str | None, tmp_path: Path) -> None:
@@ -114,12 +114,12 @@ def test_what_is_wrong_with_a_file_is_said_without_running_it(edits: list, test:
     ("edits", "test", "message", "at"),
     [
         ([("* slope}", "* slope * jnp.log(-config.rate)}")], "finite", "returns NaN or infinity in [0]['w']", "def step"),
-        ([(ACTION, "2 * jnp.tanh(state")], "actions", "expected at most 1 (jnp.clip or jnp.tanh)", "def act"),
+        ([(ACTION, "9 * jnp.tanh(state")], "actions", "expected at most 1 (jnp.clip or jnp.tanh)", "def act"),
         ([("- config.rate * slope}", "+ 0 * slope}")], "learning", "1 of 1 arrays of the state come out as they went in: ['w']", "def step"),
         ([("config.rate * slope", "0.05 * slope")], "traced fields", "the traced field rate has no effect", "rate: float"),
-        ([(SCORE, "noise = jax.pure_callback(lambda: __import__('numpy').random.rand().astype('float32'), target[0])\n        target = target + noise\n        loss, slope = jax")], "repeatable", "the same arguments give another result", "def step"),
+        ([(SCORE, "noise = jax.pure_callback(lambda: __import__('numpy').random.rand(1).astype('float32')[0], target[0])\n        target = target + noise\n        loss, slope = jax")], "repeatable", "the same arguments give another result", "def step"),
         ([(SCORE, "target = jax.pure_callback(lambda x: x - x.mean(), target, target, vmap_method='expand_dims')\n        loss, slope = jax")], "rows", "a row changes with the rows beside it", "def step"),
-        ([("batch.terminated, config", "0 * batch.terminated, config")], "probe discount", "r + discount * (1 - terminated) * V(next_obs)", "def value"),
+        ([("config.discount, next", "0.5 * config.discount, next")], "probe discount", "r + discount * (1 - terminated) * V(next_obs)", "def value"),
         ([("q(w, obs, action):\n        return jnp.concatenate([obs", "q(w, obs, action):\n        return jnp.concatenate([0 * obs")], "probe observation", "does it reach the critic?", "def value"),
     ],
 )  # fmt: skip
