@@ -53,7 +53,7 @@ def experiment_of(args: Sweep):
     for name, value in pairs(args.set, "--set").items():
         agent, dot, field = name.partition(".")
         (of_agent.setdefault(agent, {}) if dot else shared)[field if dot else agent] = value
-    methods = [experiments.Method(a) for a in args.agents] if args.agents else base.all_methods()
+    methods = base.methods_of(args.agents) if args.agents else base.all_methods()
     missing = set(of_agent) - {m.name for m in methods}
     if missing:
         running = ", ".join(sorted({m.name for m in methods}))

@@ -23,7 +23,8 @@ class Sweep:
     tasks: tuple[str, ...] | None = None
     """tasks by name (`expo-bench list`)"""
     agents: tuple[str, ...] | None = None
-    """agents by name (`expo-bench list`), or files of your own by path (./my_agent.py; `expo-bench new-agent`)"""
+    """agents by name (`expo-bench list`), or files of your own by path (./my_agent.py; `expo-bench new-agent`); those that the file
+    has run as it sets them, in all their variants"""
     seeds: int | None = None
     """seeds per agent and cell (default 5)"""
     first_seed: int | None = None

@@ -50,6 +50,11 @@ class Experiment:
     def all_methods(self) -> list[Method]:
         return [Method(m) if isinstance(m, str) else m for m in self.methods]
 
+    def methods_of(self, names: Sequence[str]) -> list[Method]:
+        """The methods of the named agents as this experiment sets them, all variants of each; as they are, where it has none of them."""
+        own = self.all_methods()
+        return [method for name in names for method in ([m for m in own if m.agent == name] or [Method(name)])]
+
 
 def validate(experiment: Experiment) -> None:
     """One clear line for what can be seen to be wrong without building anything."""

@@ -44,3 +44,9 @@ def test_the_learning_table_has_every_algorithm_twice():
 def test_nothing_kept_means_no_offline_row_in_a_batch():
     kept = {p.variant: p.protocol for p in planned("ablations/data.py")}["nothing kept"]
     assert kept.offline_rows == 0 and kept.warmup == "policy" and kept.warmup_steps > 0 and kept.offline_steps > 0
+
+
+def test_agents_named_beside_a_file_run_as_the_file_sets_them():
+    methods = experiment.load(FOLDER / "learning/released.py").methods_of(["rlpd", "./mine.py"])
+    assert [(m.agent, m.protocol) for m in methods] == [("rlpd", {"updates": 4}), ("./mine.py", {})]
+    assert len(experiment.load(FOLDER / "ablations/selection.py").methods_of(["expo"])) == 9  # all variants
