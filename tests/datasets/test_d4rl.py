@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from conftest import d4rl_fields, write_hdf5
+from small_files import d4rl_fields, write_hdf5
 
 from expo_bench.datasets import load
 from expo_bench.errors import UserError

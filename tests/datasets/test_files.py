@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, d4rl_fields, dapg_episodes, make_dataset, write_hdf5, write_pickle
+from small_files import ROOT, d4rl_fields, dapg_episodes, make_dataset, write_hdf5, write_pickle
 
 from expo_bench.datasets import describe, detect, load, npz
 from expo_bench.datasets.dataset import ROW_FIELDS

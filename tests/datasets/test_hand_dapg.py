@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import dapg_episodes, write_pickle
+from small_files import dapg_episodes, write_pickle
 
 from expo_bench.datasets import load
 from expo_bench.errors import UserError

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import LineEnv, d4rl_fields, make_dataset, write_hdf5
+from small_files import LineEnv, d4rl_fields, make_dataset, write_hdf5
 
 from expo_bench.datasets import load, prepare
 from expo_bench.datasets.checks import ACTION_LIMIT, check, clip_actions

@@ -1,0 +1,34 @@
+"""Of the algorithms that do not learn under released.py or equal.py: the one setting that their mechanism blames, changed.
+
+    expo-bench sweep experiments/learning/remedies.py --out runs/remedies
+
+Everything else is as released.py has it; docs/learning.md lays the two beside each other.
+"""
+
+import dataclasses
+
+from experiments.learning import released
+from expo_bench import Method
+
+NO_ENTROPY = {"backup_entropy": False}
+
+
+def remedy(agent: str, variant: str, config: dict) -> Method:
+    protocol = {method.agent: method.protocol for method in released.METHODS}[agent]
+    return Method(agent, variant, config=config, protocol=protocol)
+
+
+EXPERIMENT = dataclasses.replace(
+    released.EXPERIMENT,
+    name="remedies",
+    methods=[
+        remedy("sac", "no entropy in the backup", NO_ENTROPY),
+        remedy("redq", "no entropy in the backup", NO_ENTROPY),
+        remedy("dsrl", "no entropy in the backup", NO_ENTROPY),
+        remedy("cal_ql", "multiplier", {"lagrange": True}),
+        remedy("cal_ql", "weight 0.5", {"cql_weight": 0.5}),
+        remedy("cql", "weight 0.5", {"cql_weight": 0.5}),
+        remedy("rebrac", "beta_1 0.1", {"actor_bc": 0.1}),
+        remedy("rebrac", "beta_1 1", {"actor_bc": 1.0}),
+    ],
+)
