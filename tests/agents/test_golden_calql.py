@@ -1,4 +1,4 @@
-"""Cal-QL and CQL against recorded numbers of the official implementation, all of them through `pretrain`, jitted and not.
+"""Cal-QL and CQL against recorded numbers of the official implementation, all of them through `pretrain`.
 
 What a file holds per row comes from one-row batches, what it holds per critic from two equal critics, TD targets from the gradient of critics
 that are zero: nothing is rebuilt for the test. The recorded policy samples are replayed as the noise that leads to them.
@@ -53,9 +53,9 @@ class Recorded(NamedTuple):
     draws: cal_ql.Draws  #       [B]
 
 
-@pytest.fixture(params=[f"{name} {how}" for name in CONFIGS for how in ("jit", "eager")])
+@pytest.fixture(params=list(CONFIGS))
 def recorded(request: pytest.FixtureRequest) -> tuple[str, Recorded]:
-    name, how = request.param.split()
+    name = request.param
     file, fresh = GOLDEN, fresh_state(name)
     soft_actor = fresh.actor._replace(actor=fresh.actor.actor._replace(params=policy(fresh)))
     online = fresh.critic.online._replace(params=pair("qf1", "qf2"))
@@ -72,7 +72,7 @@ def recorded(request: pytest.FixtureRequest) -> tuple[str, Recorded]:
         current=noise("current", batch.obs),
         action=actors.GaussianDraws(np.zeros((B, A), np.float32), None),
     )
-    return name, Recorded(jitted(name) if how == "jit" else step(name), state, batch, draws)
+    return name, Recorded(jitted(name), state, batch, draws)
 
 
 @cache

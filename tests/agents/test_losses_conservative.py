@@ -30,20 +30,11 @@ ROUNDING = 5e-5
 Tree = Any
 
 
-@pytest.fixture(params=["jit", "eager"])
-def run(request: pytest.FixtureRequest) -> Callable:
-    """Of (module, config) its `pretrain` and `learn`."""
-    return functions if request.param == "eager" else jitted
-
-
-def functions(module: Any, config: Any) -> tuple[Callable, Callable]:
-    agent = module.make(config, SPEC)
-    return agent.pretrain, agent.learn
-
-
 @cache
-def jitted(module: Any, config: Any) -> tuple[Callable, ...]:
-    return tuple(jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}) for f in functions(module, config))
+def run(module: Any, config: Any) -> tuple[Callable, ...]:
+    """An agent's `pretrain` and `learn`."""
+    agent = module.make(config, SPEC)
+    return tuple(jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}) for f in (agent.pretrain, agent.learn))
 
 
 def batches(chunked: bool) -> Batch:
@@ -150,7 +141,7 @@ def check_rebrac(before: Any, after: Any, metrics: dict, batch: Batch, noise: np
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_rebrac(run: Callable, chunked: bool) -> None:
+def test_rebrac(chunked: bool) -> None:
     """Two updates offline, five online: beta_1 falls in quarters from the first online update, beta_2 is 0; every second moves the actor."""
     pretrain, learn = run(rebrac, REBRAC)
     data, state, normal = batches(chunked), started(rebrac, REBRAC), np.random.default_rng(2).normal(size=(7, B, A))
@@ -170,7 +161,7 @@ def test_rebrac(run: Callable, chunked: bool) -> None:
 
 
 def test_rebrac_learns_from_its_batches_one_after_another() -> None:
-    _, learn = jitted(rebrac, REBRAC)
+    _, learn = run(rebrac, REBRAC)
     data = batches(False)._replace(next_action=None, next_valid=None)
     noise = np.float32(np.random.default_rng(2).normal(size=(U, B, A)))
     together, _ = learn(started(rebrac, REBRAC), data, noise)
@@ -261,7 +252,7 @@ CQL = cql.Config(**SHARED, n_samples=N, actor_layers=1, cql_weight=2.0, init_alp
 
 
 @pytest.mark.parametrize("module, config, chunked", [(cal_ql, CAL_QL, False), (cal_ql, CAL_QL, True), (cql, CQL, False)])
-def test_cal_ql(run: Callable, module: Any, config: cal_ql.Config, chunked: bool) -> None:
+def test_cal_ql(module: Any, config: cal_ql.Config, chunked: bool) -> None:
     """Two updates, so that targets, moments, temperature and multiplier are not those of the start."""
     pretrain, _ = run(module, config)
     data, draws, state = batches(chunked), draws_of(3), started(module, config)
@@ -274,7 +265,7 @@ def test_cal_ql(run: Callable, module: Any, config: cal_ql.Config, chunked: bool
 
 
 def test_cal_ql_learns_from_its_batches_as_offline() -> None:
-    pretrain, learn = jitted(cal_ql, CAL_QL)
+    pretrain, learn = run(cal_ql, CAL_QL)
     data, draws = batches(False), draws_of(3)
     state = started(cal_ql, CAL_QL)
     together, _ = learn(state, data, draws)

@@ -35,9 +35,6 @@ def jit(function: Callable) -> Callable:
 
 
 both_chunks = pytest.mark.parametrize("chunk", [1, 2], ids=["single steps", "windows of 2"])
-jitted_and_not = pytest.mark.parametrize(
-    ("run", "chunk"), [(jit, 1), (jit, 2), (lambda f: f, 1)], ids=["jit-single steps", "jit-windows of 2", "eager-single steps"]
-)
 
 
 class Case:
@@ -161,11 +158,11 @@ def check_losses(case: Case, after: Any, metrics: dict, losses: dict[str, Callab
 # -- the agents against them ---------------------------------------------------------------------------------------------------------------
 
 
-@jitted_and_not
-def test_ifql(run: Callable, chunk: int) -> None:
+@both_chunks
+def test_ifql(chunk: int) -> None:
     """The critics' target is V before its own step."""
     this = case(ifql, chunk)
-    after, metrics = run(this.agent.pretrain)(this.state, this.batch, this.imitation)
+    after, metrics = jit(this.agent.pretrain)(this.state, this.batch, this.imitation)
     next_value = value_function(this.params.value, this.doubles.next_obs)
     losses = {
         "value_loss": lambda params: expectile_loss(this, params),
@@ -187,12 +184,12 @@ def test_ifql_acts_with_the_best_of_n_under_the_minimum_of_its_critics() -> None
     np.testing.assert_allclose(seen["max_gain"], q.mean(axis=0).max(axis=-1) - q.mean(axis=(0, 2)), atol=1e-5)
 
 
-@jitted_and_not
-def test_qc(run: Callable, chunk: int) -> None:
+@both_chunks
+def test_qc(chunk: int) -> None:
     """On single steps this is the one-step backup of the best of N; on windows the reward is the discounted sum that the loop made."""
     this = case(qc, chunk)
     assert np.any(chosen(this, this.params.critic) != chosen(this, this.target)), "online and target critics choose differently somewhere"
-    after, metrics = run(this.agent.pretrain)(this.state, this.batch, qc.Draws(this.backup, this.imitation))
+    after, metrics = jit(this.agent.pretrain)(this.state, this.batch, qc.Draws(this.backup, this.imitation))
     next_value = best_of_n_value(this)
     losses = {
         "critic_loss": lambda params: td_error(this, params, next_value),

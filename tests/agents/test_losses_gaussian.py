@@ -40,10 +40,6 @@ def jit(function: Callable) -> Callable:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def eager(function: Callable) -> Callable:
-    return function
-
-
 def shaken(agent: Agent, seed: int = 1) -> Any:
     """A fresh state with every parameter moved, target critics apart from the critics."""
     rng = np.random.default_rng(seed)
@@ -100,12 +96,12 @@ def check_gradient(loss: Callable, params: Any, gradient: Any) -> None:
 # -- IQL and AWAC --------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("run", "valid"), [(jit, None), (eager, WINDOWS)], ids=["jit steps", "eager windows"])
-def test_iql(run: Callable, valid: np.ndarray | None) -> None:
+@pytest.mark.parametrize("valid", [None, WINDOWS], ids=["steps", "windows"])
+def test_iql(valid: np.ndarray | None) -> None:
     """Eq. 5 to 7: V by the target critics; policy by the new V and the target critics before their step; critics by the new V."""
     agent, batch = iql.make(IQL, SPEC), BATCH._replace(valid=valid)
     before = shaken(agent, seed=5)  # some weights are clipped at 100, some not
-    after, metrics = run(agent.pretrain)(before, batch, MASKS)
+    after, metrics = jit(agent.pretrain)(before, batch, MASKS)
     q_min = q(before.critic.target, batch.obs, batch.action).min(axis=0)
     v = lambda params, obs: mlp(params, obs)[:, 0]
 
@@ -131,12 +127,12 @@ def test_iql(run: Callable, valid: np.ndarray | None) -> None:
     close(metrics["advantage_weight"], weight.mean())
 
 
-@pytest.mark.parametrize(("run", "valid"), [(jit, None), (eager, WINDOWS)], ids=["jit steps", "eager windows"])
-def test_awac(run: Callable, valid: np.ndarray | None) -> None:
+@pytest.mark.parametrize("valid", [None, WINDOWS], ids=["steps", "windows"])
+def test_awac(valid: np.ndarray | None) -> None:
     """The critics by the policy's next action under the target critics; then the policy by its advantage under the new critics."""
     agent, batch = awac.make(AWAC, SPEC), BATCH._replace(valid=valid)
     before = shaken(agent)
-    after, metrics = run(agent.pretrain)(before, batch, awac.Draws(NEXT_NOISE, NOISE))
+    after, metrics = jit(agent.pretrain)(before, batch, awac.Draws(NEXT_NOISE, NOISE))
     policy = before.actor.params
     unclipped = lambda obs, noise: mlp(policy.mean, obs) + np.exp(policy.log_std) * noise
     act = lambda obs, noise: np.clip(unclipped(obs, noise), -1, 1)
@@ -153,10 +149,8 @@ def test_awac(run: Callable, valid: np.ndarray | None) -> None:
     check_gradient(actor_loss, policy, first_gradient(after.actor.opt))
 
 
-@pytest.mark.parametrize(
-    ("run", "module", "config", "least"), [(jit, iql, IQL, -5.0), (eager, awac, AWAC, -20.0)], ids=["jit iql", "eager awac"]
-)
-def test_acting(run: Callable, module: Any, config: Any, least: float) -> None:
+@pytest.mark.parametrize(("module", "config", "least"), [(iql, IQL, -5.0), (awac, AWAC, -20.0)], ids=["iql", "awac"])
+def test_acting(module: Any, config: Any, least: float) -> None:
     """A clipped sample explores, the mean (of IQL within a tanh) is evaluated; no dropout; log_std stays within [least, 2]."""
     agent = module.make(config, SPEC)
     state = shaken(agent)
@@ -165,21 +159,21 @@ def test_acting(run: Callable, module: Any, config: Any, least: float) -> None:
         mean = mlp(state.actor.params.mean, BATCH.obs)
         mean = np.tanh(mean) if module is iql else mean
         act = lambda explore: jax.vmap(lambda obs, noise: agent.act(state, obs, noise, explore=explore)[0])  # noqa: B023
-        close(run(act(True))(BATCH.obs, NOISE), np.clip(mean + np.exp(clipped) * NOISE, -1, 1))
-        close(run(act(False))(BATCH.obs, NOISE), np.clip(mean, -1, 1))
+        close(jit(act(True))(BATCH.obs, NOISE), np.clip(mean + np.exp(clipped) * NOISE, -1, 1))
+        close(jit(act(False))(BATCH.obs, NOISE), np.clip(mean, -1, 1))
 
 
 # -- SAC and REDQ --------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("run", "name", "subset"), [(jit, "sac", [1, 0]), (eager, "redq", [7, 2])], ids=["jit sac", "eager redq"])
-def test_soft_critics(run: Callable, name: str, subset: list[int]) -> None:
+@pytest.mark.parametrize(("name", "subset"), [("sac", [1, 0]), ("redq", [7, 2])])
+def test_soft_critics(name: str, subset: list[int]) -> None:
     """Without LayerNorm; y = r + discount (1 - d) (min over the subset of Q'(s', a') - alpha log pi(a'|s'))."""
     module = load(name)
     agent = module.make(module.Config(**LARGE), SPEC)
     before, noise = shaken(agent), actors.GaussianDraws(NOISE, None)
     draws = jax.tree.map(lambda x: x[None], (actors.GaussianDraws(NEXT_NOISE, None), np.int32(subset)))
-    after, metrics = run(agent.learn)(before, jax.tree.map(lambda x: x[None], BATCH), load("rlpd").Draws(*draws, noise))
+    after, metrics = jit(agent.learn)(before, jax.tree.map(lambda x: x[None], BATCH), load("rlpd").Draws(*draws, noise))
     policy, alpha = before.actor.actor.params, np.exp(before.actor.log_alpha.params)
 
     def sample(params: dict, obs: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -29,15 +29,6 @@ def jit(function: Callable) -> Callable:
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def eager(function: Callable) -> Callable:
-    return function
-
-
-@pytest.fixture(params=[jit, eager], ids=["jit", "eager"])
-def run(request: pytest.FixtureRequest) -> Callable:
-    return request.param
-
-
 def away(tree: Any, seed: int = 0) -> Any:
     """Parameters at random places, biases and LayerNorms included."""
     rng = np.random.default_rng(seed)
@@ -120,7 +111,7 @@ def alpha_hats(steps: int) -> np.ndarray:
 # -- the deterministic sampler -------------------------------------------------------------------------------------------------------------
 
 
-def test_ddim_by_hand(run: Callable) -> None:
+def test_ddim_by_hand() -> None:
     """Two steps with epsilon(x, t) = x / 2 + t / 10: a row that goes free and one that is clipped after its first step."""
     late, early = alpha_hats(2)[::-1]  # alpha_hat_2 and alpha_hat_1
     x_2 = np.array([[0.3, 0.05], [2.5, 0.1]])
@@ -130,7 +121,7 @@ def test_ddim_by_hand(run: Callable) -> None:
     x_1 = np.clip(x_1, -1, 1)
     want = np.clip((x_1 - np.sqrt(1 - early) * x_1 / 2) / np.sqrt(early), -1, 1)
     epsilon = lambda x, t: x / 2 + t / 10
-    got = run(lambda x: diffusion.sample_ddim(epsilon, diffusion.vp_schedule(2), x))(jnp.asarray(x_2, jnp.float32))
+    got = jit(lambda x: diffusion.sample_ddim(epsilon, diffusion.vp_schedule(2), x))(jnp.asarray(x_2, jnp.float32))
     np.testing.assert_allclose(got, want, atol=1e-6)
 
 
@@ -174,15 +165,13 @@ def dsrl_state(config: dsrl.Config) -> dsrl.DsrlState:
     return dsrl.DsrlState(drifting(state.imitation), actor, critic, moved(state.noise_critic, 4))
 
 
-@pytest.mark.parametrize(
-    ("run", "aggregate", "entropy"), [(jit, "min", True), (jit, "mean", False), (eager, "min", True)], ids=["min", "mean", "eager"]
-)
-def test_dsrl_losses_by_hand(run: Callable, aggregate: str, entropy: bool) -> None:
+@pytest.mark.parametrize(("aggregate", "entropy"), [("min", True), ("mean", False)])
+def test_dsrl_losses_by_hand(aggregate: str, entropy: bool) -> None:
     """All losses of one call: critics and actor before it, then the noise critic towards the critics after it."""
     config = dataclasses.replace(DSRL, q_aggregate=aggregate, backup_entropy=entropy)
     agent, state = dsrl.make(config, SPEC), dsrl_state(config)
     draws, batch = agent.draw(jax.random.key(1)), jax.tree.map(lambda x: x[0], batches())
-    after, metrics = run(agent.learn)(state, batches(), draws)
+    after, metrics = jit(agent.learn)(state, batches(), draws)
     over_critics = {"min": np.min, "mean": np.mean}[aggregate]
     flow_of = lambda z: np.clip(z + DRIFT, -1, 1)
     policy = state.actor.actor.params
@@ -204,7 +193,7 @@ def test_dsrl_losses_by_hand(run: Callable, aggregate: str, entropy: bool) -> No
     np.testing.assert_allclose(metrics["distill_loss"], np.mean((distilled - decoded) ** 2), rtol=1e-4)
     jax.tree.map(np.testing.assert_array_equal, after.imitation, state.imitation)  # frozen
 
-    act = run(lambda s, o, d: agent.act(s, o, d, explore=False)[0])
+    act = jit(lambda s, o, d: agent.act(s, o, d, explore=False)[0])
     noise = jax.tree.map(lambda x: x[0, 0], draws.noise)
     np.testing.assert_allclose(act(state, batch.obs[0], noise), flow_of(0.7 * u[0]), atol=1e-5)
     np.testing.assert_allclose(agent.base_act(state, batch.obs[0], noise), flow_of(np.asarray(noise.noise)), atol=1e-5)
@@ -287,12 +276,11 @@ def proposed(state: Any, obs: np.ndarray, draws: faster.Proposal, temperature: f
     return seed, both, ensemble(state.critic.target, obs[:, None], both, relu)[draws.subset]
 
 
-@pytest.mark.parametrize("run", [jit, eager], ids=["jit", "eager"])
-def test_faster_losses_by_hand(run: Callable) -> None:
+def test_faster_losses_by_hand() -> None:
     """Backup, filter critic and edit policy of one call."""
     agent, state = faster.make(FASTER, SPEC), faster_state(FASTER)
     draws, batch = agent.draw(jax.random.key(1)), jax.tree.map(lambda x: x[0], batches())
-    after, metrics = run(agent.learn)(state, batches(), draws)
+    after, metrics = jit(agent.learn)(state, batches(), draws)
     seed, both, q = proposed(state, batch.next_obs, jax.tree.map(lambda x: x[0], draws.backup), 0.8)
 
     chosen = np.argmax(np.minimum(q[0], q[2]), axis=1)

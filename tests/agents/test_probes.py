@@ -13,7 +13,7 @@ from expo_bench.conformance.cases import Case, case_of
 from expo_bench.conformance.probes import PROBES, SPEC, Answer
 
 TEMPLATE = str(Path(files.__file__).with_name("template.py"))
-SAME = ("qc_fql", "cql")  # on single steps it is FQL itself; without the penalty it is Cal-QL
+SAME = ("qc_fql", "cql", "redq")  # here, on single steps, without the penalty, with three critics: FQL, Cal-QL and SAC themselves
 ALL = {name: name for name in agents.AGENTS if name not in SAME} | {"template": TEMPLATE}
 WITH_VALUE = [n for n, agent in ALL.items() if agents.load(agent).make(agents.load(agent).Config(), SPEC).value is not None]
 
