@@ -66,7 +66,6 @@ def test_the_aggregate_over_tasks_covers_where_rliables_bootstrap_does_not():
     assert corrected.coverage > 0.9 > bootstrap.coverage
 
 
-@pytest.mark.xfail(reason="docs/coverage.csv was measured before two kinds got their names and has to be remade: python -m benchmarks.coverage")
 def test_the_defaults_are_those_of_the_measured_table():
     chosen = coverage.defaults(coverage.read(DOCS / "coverage.csv"))
     for quantity, kinds in intervals.DEFAULT.items():
