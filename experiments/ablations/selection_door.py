@@ -1,6 +1,6 @@
 """The selection question on the Adroit door, smaller: from 25 rollouts of a trained policy, which imitation of this size can learn from.
 
-    expo-bench data generate door --policy dapg_policy_door.npz --episodes 25 --out door.npz
+    expo-bench data generate door --policy dapg_policy_door.npz --noise 0.1 --episodes 25 --out door.npz
     expo-bench sweep experiments/ablations/selection_door.py --dataset door.npz
 
 Edit scale 0.1 instead of the 0.7 released for Adroit, with which the success of imitation is lost at the switch and not regained in so few
