@@ -53,19 +53,6 @@ PROBE = {  # for the probes; whichever of these an agent has; learning rates of 
     "actor_bc": 0.0,
     "critic_bc": 0.0,
 }
-SPEED = {  # for the time of an update: the quickstart's sizes
-    "n_samples": 4,
-    "n_edits": 4,
-    "n_samples_eval": 4,
-    "denoising_steps": 5,
-    "flow_steps": 5,
-    "base_hidden": 64,
-    "base_blocks": 1,
-    "time_features": 32,
-    "hidden": (64, 64),
-    "edit_hidden": (64, 64),
-    "critics": 4,
-}
 
 
 def best_value(side: float) -> float:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.sizes import CONFIG, PROTOCOL
 from expo_bench.agents.base import Spec
 from expo_bench.config import fields
-from expo_bench.conformance.cases import SPEED, config_of
+from expo_bench.conformance.cases import config_of
 from expo_bench.conformance.stages import batch_of, offline
 
-SPEC = Spec(obs_size=10, action_size=2, batch_size=64, updates=4)
+SPEC = Spec(obs_size=10, action_size=2, batch_size=PROTOCOL["batch_size"], updates=PROTOCOL["updates"])
 CALLS, TURNS = 10, 7  # updates per measurement, measurements per agent
 
 
@@ -29,16 +30,16 @@ class Times(NamedTuple):
 
 
 def measure(module: ModuleType, reference: ModuleType) -> Times:
-    step = "learn" if module.make(config_of(module, SPEED, {}), SPEC).learn is not None else "pretrain"
+    step = "learn" if module.make(config_of(module, CONFIG, {}), SPEC).learn is not None else "pretrain"
     runs = [_compiled(m, step) for m in (module, reference)]
     seconds = np.array([[_timed(run) for run in runs] for _ in range(TURNS)])
     own, other = 1e3 * np.median(seconds, axis=0) / CALLS
-    sizes = {n: f.default for n, f in fields(module.Config).items() if f.metadata["kind"] == "static" and n not in SPEED}
+    sizes = {n: f.default for n, f in fields(module.Config).items() if f.metadata["kind"] == "static" and n not in CONFIG}
     return Times(step, float(own), float(other), sizes)
 
 
 def _compiled(module: ModuleType, step: str) -> Callable[[], Any]:
-    agent = module.make(config_of(module, SPEED, {}), SPEC)
+    agent = module.make(config_of(module, CONFIG, {}), SPEC)
 
     def body(state: Any, key: jax.Array) -> tuple[Any, None]:
         batch_key, draw_key = jax.random.split(key)
