@@ -14,7 +14,7 @@ STYLE = """
   figure svg { filter: brightness(1.3); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 var(--font); -webkit-text-size-adjust: 100%; }
-main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.1rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1.1rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0.4rem 0 0.2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 0.7rem; padding-bottom: 0.3rem; border-bottom: 1px solid var(--grid); }
 h3 { font-size: 1rem; margin: 1.4rem 0 0.4rem; overflow-wrap: anywhere; }
@@ -36,7 +36,10 @@ figure.wide { max-width: none; margin: 1rem 0 1.6rem; }
 figcaption { margin-top: 0.3rem; }
 .switch { font-size: 0.875rem; color: var(--muted); margin-left: 0.35rem; cursor: pointer; }
 .toggle:not(:checked) ~ * .seeds { display: none; }
-.scroll { overflow-x: auto; margin: 0.6rem 0; }
+.scroll { overflow-x: auto; margin: 0.6rem 0; background: linear-gradient(90deg, var(--page) 40%, transparent) 0 0 / 2.5rem 100% no-repeat local,
+  linear-gradient(-90deg, var(--page) 40%, transparent) 100% 0 / 2.5rem 100% no-repeat local,
+  linear-gradient(90deg, var(--context), transparent) 0 0 / 0.5rem 100% no-repeat,
+  linear-gradient(-90deg, var(--context), transparent) 100% 0 / 0.5rem 100% no-repeat; }
 table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.35rem 0.75rem 0.35rem 0; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--grid);
   vertical-align: top; }
@@ -56,7 +59,7 @@ summary { cursor: pointer; overflow-wrap: anywhere; }
 @media print {
   :root { --ink: #000000; --muted: #444444; --grid: #cccccc; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; }
-  figure:not(.wide), .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; }
+  figure:not(.wide), .verdict, tr { break-inside: avoid; } .scroll { overflow: visible; background: none; }
   .toggle, .switch { display: none; } .multiples { grid-template-columns: repeat(5, 1fr); } .multiples svg { break-inside: avoid; }
   .figures { grid-template-columns: 1fr 1fr; } table { font-size: 7pt; } td:first-child { white-space: normal; }
   pre { white-space: pre-wrap; }
