@@ -13,9 +13,9 @@ from expo_bench import Method
 NO_ENTROPY = {"backup_entropy": False}
 
 
-def remedy(agent: str, variant: str, config: dict) -> Method:
-    protocol = {method.agent: method.protocol for method in released.METHODS}[agent]
-    return Method(agent, variant, config=config, protocol=protocol)
+def remedy(agent: str, variant: str, config: dict, **protocol: int) -> Method:
+    released_protocol = {method.agent: method.protocol for method in released.METHODS}[agent]
+    return Method(agent, variant, config=config, protocol={**released_protocol, **protocol})
 
 
 EXPERIMENT = dataclasses.replace(
@@ -30,5 +30,6 @@ EXPERIMENT = dataclasses.replace(
         remedy("cql", "weight 0.5", {"cql_weight": 0.5}),
         remedy("rebrac", "beta_1 0.1", {"actor_bc": 0.1}),
         remedy("rebrac", "beta_1 1", {"actor_bc": 1.0}),
+        remedy("idql", "4 updates, imitates online", {"train_base_online": True}, updates=4),
     ],
 )
