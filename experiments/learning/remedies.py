@@ -30,6 +30,7 @@ EXPERIMENT = dataclasses.replace(
         remedy("cql", "weight 0.5", {"cql_weight": 0.5}),
         remedy("rebrac", "beta_1 0.1", {"actor_bc": 0.1}),
         remedy("rebrac", "beta_1 1", {"actor_bc": 1.0}),
+        remedy("rlpd", "20 updates", {}, updates=20),
         remedy("idql", "4 updates, imitates online", {"train_base_online": True}, updates=4),
     ],
 )
