@@ -3,9 +3,9 @@
 import dataclasses
 import importlib.util
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -73,6 +73,12 @@ def run(code, *args):
     return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=60)
 
 
+def children_seconds():
+    """The processor time of all ended children: unlike the wall clock's, it does not depend on what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("command", HELP)
 def test_help_answers_within_a_second_and_imports_nothing_heavy(command):
     code = f"""
@@ -87,9 +93,9 @@ assert not loaded, loaded
 """
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = children_seconds()
         done = run(code, *command.split())
-        seconds.append(time.perf_counter() - began)
+        seconds.append(children_seconds() - began)
         assert done.returncode == 0, done.stderr
         assert f"usage: expo-bench {command}".strip() in done.stdout
         if seconds[-1] < 1:
