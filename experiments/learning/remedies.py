@@ -23,6 +23,7 @@ EXPERIMENT = dataclasses.replace(
     name="remedies",
     methods=[
         remedy("sac", "no entropy in the backup", NO_ENTROPY),
+        remedy("sac", "no entropy in the backup, first alpha 0.01", {**NO_ENTROPY, "init_alpha": 0.01}),
         remedy("redq", "no entropy in the backup", NO_ENTROPY),
         remedy("dsrl", "no entropy in the backup", NO_ENTROPY),
         remedy("cal_ql", "multiplier", {"lagrange": True}),
@@ -31,6 +32,7 @@ EXPERIMENT = dataclasses.replace(
         remedy("rebrac", "beta_1 0.1", {"actor_bc": 0.1}),
         remedy("rebrac", "beta_1 1", {"actor_bc": 1.0}),
         remedy("rlpd", "20 updates", {}, updates=20),
+        remedy("rlpd", "first alpha 0.01", {"init_alpha": 0.01}),
         remedy("idql", "4 updates, imitates online", {"train_base_online": True}, updates=4),
     ],
 )
