@@ -24,7 +24,7 @@ EXPERIMENT = Experiment(
         Method("expo", "released edit scale", config={"edit_scale": 0.7}),
         "bc",
     ],
-    seeds=6,
+    seeds=5,
     config={**sizes.CONFIG, "edit_dropout": 0.0},
-    protocol={**sizes.PROTOCOL, "offline_steps": 10_000, "online_steps": 8_000, "eval_every": 1_000, "eval_episodes": 10},
+    protocol={**sizes.PROTOCOL, "offline_steps": 10_000, "online_steps": 3_000, "eval_episodes": 10},
 )
