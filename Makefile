@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-test quickstart test bench lint clean
+.PHONY: help install install-test quickstart test soak bench lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+: +##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -28,6 +28,9 @@ quickstart: $(VENV)/installed         ## the quickstart sweep and its report (ab
 
 test: $(VENV)/installed-test          ## every test (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+soak: $(VENV)/installed-test          ## the slow proofs that `make test` leaves out
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
 bench: $(VENV)/installed-test         ## speed and memory as JSON
 	$(BIN)/python -m benchmarks
