@@ -26,7 +26,7 @@ install-test: $(VENV)/installed-test  ## the same with what the tests and the Ad
 quickstart: $(VENV)/installed         ## the quickstart sweep and its report (about 5 minutes on 2 cores)
 	$(BIN)/expo-bench sweep experiments/quickstart.py
 
-test: $(VENV)/installed-test          ## every test (at most 15 minutes on 2 cores)
+test: $(VENV)/installed-test          ## every test but the slow proofs (at most 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/installed-test          ## the slow proofs that `make test` leaves out

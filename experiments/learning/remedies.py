@@ -14,8 +14,8 @@ NO_ENTROPY = {"backup_entropy": False}
 
 
 def remedy(agent: str, variant: str, config: dict, **protocol: int) -> Method:
-    released_protocol = {method.agent: method.protocol for method in released.METHODS}[agent]
-    return Method(agent, variant, config=config, protocol={**released_protocol, **protocol})
+    (method,) = released.EXPERIMENT.methods_of([agent])
+    return dataclasses.replace(method, variant=variant, config=config, protocol={**method.protocol, **protocol})
 
 
 EXPERIMENT = dataclasses.replace(
