@@ -124,6 +124,34 @@ class Denoiser(nn.Module):
         return self(noisy, self.state(obs), self.time(t), masks)
 
 
+class MlpDenoiser(nn.Module):
+    """The denoiser of Diffusion-QL, QSM, DAC, DIPO and QVPO: an MLP of [a_t, cond(t), s] with mish activations -> [..., A].
+
+    `learnt_time`: Fourier features with learnable frequencies (QSM, DAC) instead of fixed sinusoids (Diffusion-QL, DIPO, QVPO).
+    """
+
+    action_size: int
+    widths: Sequence[int]
+    time_features: int
+    time_widths: Sequence[int]  #  of the MLP on the time's features; its last layer is linear
+    learnt_time: bool = False
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+        """epsilon(s, a_t, t) for obs [..., O], noisy [..., A], t [...] (the raw step index as a float), broadcast against each other."""
+        half = self.time_features // 2
+        if self.learnt_time:
+            rates = 2 * jnp.pi * self.param("frequencies", nn.initializers.zeros, (half, 1))[:, 0]
+        else:
+            rates = jnp.exp(-jnp.log(10_000.0) / max(half - 1, 1) * jnp.arange(half))
+        angle = t[..., None] * rates
+        features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        cond = MLP(self.time_widths[:-1], out=self.time_widths[-1], activation=jax.nn.mish, name="cond")(features)
+        like_noisy = lambda x: jnp.broadcast_to(x, (*noisy.shape[:-1], x.shape[-1]))
+        x = jnp.concatenate([noisy, like_noisy(cond), like_noisy(obs)], axis=-1)
+        return MLP(self.widths, out=self.action_size, activation=jax.nn.mish, name="trunk")(x)
+
+
 def init(module: nn.Module, key: jax.Array, *inputs: jax.Array, **kwargs: Any) -> Params:
     """The bare parameter pytree of a module, from one draw for all its leaves. `key` is consumed.
 

@@ -38,6 +38,7 @@ class BasePolicy(NamedTuple):
     loss: Callable[..., jax.Array]  #  (params, obs [B, O], action [B, A], draws, weight [B, A] = None) -> scalar
     draw_samples: Callable[[Tape, tuple[int, ...]], SampleDraws]  #          (tape, (..., N))
     sample: Callable[[Params, jax.Array, SampleDraws], jax.Array]  #         (params, obs [..., O], draws) -> [..., N, A] in [-1, 1]
+    predict: Callable[..., jax.Array]  #  (params, obs [..., O], x [..., A], t [...]) -> the network's noise or velocity [..., A]
 
 
 def make(
@@ -102,7 +103,54 @@ def make(
 
         return _in_row_blocks(chains, obs, draws, rows)
 
-    return BasePolicy(init, draw_loss, loss, draw_samples, sample)
+    return BasePolicy(init, draw_loss, loss, draw_samples, sample, lambda params, obs, x, t: network(params, obs)(x, t))
+
+
+def diffusion_mlp(
+    *,
+    obs_size: int,
+    action_size: int,
+    steps: int,
+    widths: Sequence[int],
+    time_features: int,
+    time_widths: Sequence[int],
+    learnt_time: bool = False,
+    schedule: str = "vp",
+    sampler: str = "ancestral",
+    rows: int = 2048,
+) -> BasePolicy:
+    """The diffusion policy of Diffusion-QL, QSM, DAC, DIPO and QVPO: `networks.MlpDenoiser`. `steps` and `rows` as in `make`.
+
+    `schedule`: "vp" or "cosine"; `sampler`: "ancestral" clips every step, "posterior" the action that each step predicts.
+    """
+    net = networks.MlpDenoiser(action_size, tuple(widths), time_features, tuple(time_widths), learnt_time)
+    levels = diffusion.SCHEDULES[schedule](steps)
+    denoise = {"ancestral": diffusion.sample, "posterior": diffusion.sample_posterior}[sampler]
+
+    def predict(params: Params, obs: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
+        return networks.apply(net, params, obs, x, t.astype(jnp.float32))
+
+    def draw_loss(tape: Tape, batch: int) -> LossDraws:
+        return LossDraws(tape.normal((batch, action_size)), replay.index(tape.uniform((batch,)), steps), None)
+
+    def loss(params: Params, obs: jax.Array, action: jax.Array, draws: LossDraws, weight: jax.Array | None = None) -> jax.Array:
+        return diffusion.imitation_loss(lambda x, t: predict(params, obs, x, t), levels, action, draws.noise, draws.t, weight)
+
+    def draw_samples(tape: Tape, shape: tuple[int, ...]) -> SampleDraws:
+        noise = tape.normal((steps + 1, *shape, action_size))
+        return SampleDraws(noise[0], noise[1:])
+
+    def sample(params: Params, obs: jax.Array, draws: SampleDraws) -> jax.Array:
+        def chains(inputs: tuple[jax.Array, SampleDraws]) -> jax.Array:
+            obs, draws = inputs
+            return denoise(lambda x, t: predict(params, obs[..., None, :], x, t), levels, draws.x_init, draws.step_noise)
+
+        return _in_row_blocks(chains, obs, draws, rows)
+
+    def init(key: jax.Array) -> Params:
+        return networks.init(net, key, jnp.zeros(obs_size), jnp.zeros(action_size), jnp.zeros(()))
+
+    return BasePolicy(init, draw_loss, loss, draw_samples, sample, predict)
 
 
 def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[int], rows: int = 2048) -> BasePolicy:
@@ -132,6 +180,7 @@ def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[in
         loss=loss,
         draw_samples=lambda tape, shape: SampleDraws(tape.normal((*shape, action_size)), None),
         sample=sample,
+        predict=lambda params, obs, x, t: velocity(params, obs)(x, t),
     )
 
 

@@ -29,6 +29,16 @@ def vp_schedule(steps: int, b_min: float = 0.1, b_max: float = 10.0) -> Schedule
     return Schedule(*(jnp.asarray(v, jnp.float32) for v in (1 - alpha, alpha, np.cumprod(alpha))))
 
 
+def cosine_schedule(steps: int, offset: float = 0.008) -> Schedule:
+    """alpha_hat_t proportional to cos^2(pi / 2 (t / T + s) / (1 + s)), beta cut at 0.999 (Nichol and Dhariwal 2021)."""
+    level = np.cos(np.pi / 2 * (np.arange(steps + 1) / steps + offset) / (1 + offset)) ** 2
+    alpha = 1 - np.minimum(1 - level[1:] / level[:-1], 0.999)
+    return Schedule(*(jnp.asarray(v, jnp.float32) for v in (1 - alpha, alpha, np.cumprod(alpha))))
+
+
+SCHEDULES = {"vp": vp_schedule, "cosine": cosine_schedule}
+
+
 def noised(schedule: Schedule, action: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
     """sqrt(alpha_hat_t) a + sqrt(1 - alpha_hat_t) noise for action, noise [..., A] and step index t [...]."""
     alpha_hat = schedule.alpha_hat[t][..., None]
@@ -59,6 +69,32 @@ def sample(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise:
     return jax.lax.scan(denoise, x_init, (jnp.arange(steps - 1, -1, -1), step_noise))[0]
 
 
+def start_of(schedule: Schedule, x: jax.Array, epsilon: jax.Array, t: jax.Array) -> jax.Array:
+    """The action that x = a_t [..., A] and the noise in it stand for, (x - sqrt(1 - alpha_hat_t) epsilon) / sqrt(alpha_hat_t)."""
+    alpha_hat = schedule.alpha_hat[t][..., None]
+    return (x - jnp.sqrt(1 - alpha_hat) * epsilon) / jnp.sqrt(alpha_hat)
+
+
+def sample_posterior(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise: jax.Array) -> jax.Array:
+    """Ancestral sampling from q(a_{t-1} | a_t, a_0) with a_0 clipped to [-1, 1] (Ho et al. 2020, eq. 7), as Diffusion-QL, DIPO and QVPO released it.
+
+    Shapes as in `sample`; smooth in `epsilon` wherever a_0 is not clipped, and clipped at the end.
+    """
+    before = jnp.concatenate([jnp.ones(1, schedule.alpha_hat.dtype), schedule.alpha_hat[:-1]])
+
+    def denoise(x: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        t, noise = inputs
+        beta, alpha, alpha_hat = (v[t] for v in schedule)
+        start = jnp.clip(start_of(schedule, x, epsilon(x, t), t), -1.0, 1.0)
+        mean = (jnp.sqrt(before[t]) * beta * start + jnp.sqrt(alpha) * (1 - before[t]) * x) / (1 - alpha_hat)
+        deviation = jnp.sqrt(beta * (1 - before[t]) / (1 - alpha_hat))  # 0 at time 0
+        return mean + deviation * noise, None
+
+    steps = len(schedule.beta)
+    x, _ = jax.lax.scan(denoise, x_init, (jnp.arange(steps - 1, -1, -1), step_noise))
+    return jnp.clip(x, -1.0, 1.0)
+
+
 def sample_ddim(epsilon: Callable, schedule: Schedule, x_init: jax.Array) -> jax.Array:
     """The deterministic sampler (Song et al., arXiv 2010.02502, eq. 12 with sigma = 0) from x_init [..., A] -> actions [..., A] in [-1, 1].
 
@@ -69,7 +105,7 @@ def sample_ddim(epsilon: Callable, schedule: Schedule, x_init: jax.Array) -> jax
 
     def denoise(x: jax.Array, t: jax.Array) -> tuple[jax.Array, None]:
         noise = epsilon(x, t)
-        x_0 = (x - jnp.sqrt(1 - schedule.alpha_hat[t]) * noise) / jnp.sqrt(schedule.alpha_hat[t])
+        x_0 = start_of(schedule, x, noise, t)
         return jnp.clip(jnp.sqrt(before[t]) * x_0 + jnp.sqrt(1 - before[t]) * noise, -1.0, 1.0), None
 
     return jax.lax.scan(denoise, x_init, jnp.arange(len(schedule.beta) - 1, -1, -1))[0]
