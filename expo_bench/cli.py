@@ -64,6 +64,8 @@ def experiment_of(args: Sweep):
             raise unknown("field in --set (no agent that runs has it)", name, known)
     methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.name, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
+    if args.episodes is not None and args.episodes < 1:  # in a protocol 0 means all
+        raise UserError(f"--episodes: episodes must be at least 1, got {args.episodes}")
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps", "episodes") if getattr(args, n) is not None}
     vary = {**base.vary, **{axis: tuple(values.split(",")) for axis, values in pairs(args.vary, "--vary").items()}}
     return dataclasses.replace(base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, **given)
