@@ -1,7 +1,7 @@
 """What every agent has to be, whatever its algorithm: one table over all of them and their variants, and the template of new ones.
 
-Every entry lives alone, with its hyperparameters as constants; every algorithm also in a block of rows, with its hyperparameters as arguments.
-The verdicts are those of `expo-bench check`.
+Every algorithm lives in a block of rows, with its hyperparameters as arguments; settings, variants and a few algorithms also alone, with their
+hyperparameters as constants (`make soak`: all of them). The verdicts are those of `expo-bench check`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
 import pytest
 
 from expo_bench import agents
@@ -25,6 +26,7 @@ TEMPLATE = str(Path(files.__file__).with_name("template.py"))
 NAMES = [*agents.AGENTS, "template"]
 SETTINGS = ("cql", "idql_online", "qc_fql", "redq", "sac")  # other defaults of another agent's `make`: they live alone, as variants do
 COMPOSED = [name for name in NAMES if name not in SETTINGS]
+ALSO_ALONE = ("bc", "expo", "fql", "rlpd")
 
 
 class Entry(NamedTuple):
@@ -47,7 +49,15 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
 }
 
 
-SLOW = ("bc flow", "expo flow", "expo dropout", "faster flow", "rlpd entropy", "idql train base", "iql dropout")  # each a switch of one part
+SLOW = (
+    "bc flow",
+    "expo flow",
+    "expo dropout",
+    "faster flow",
+    "rlpd entropy",
+    "idql train base",
+    "iql dropout",
+)  # each a switch of one part
 
 
 def build(name: str) -> tuple[ModuleType, Any, Case]:
@@ -62,15 +72,32 @@ class Alone(NamedTuple):
     life: life.Alone
 
 
-@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.soak) if n in SLOW else n for n in ROSTER])
-def alone(request: pytest.FixtureRequest) -> Alone:
-    return lives_alone(request.param)
+class Block(NamedTuple):
+    name: str
+    case: Case
+    life: life.Block
 
 
 @cache
 def lives_alone(name: str) -> Alone:
     module, config, case = build(name)
     return Alone(case, life.alone(module, config, whole=name in COMPOSED))
+
+
+@cache
+def lives_in_a_block(name: str) -> Block:
+    module, config, case = build(name)
+    return Block(name, case, life.block(module, config))
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.soak) if n in SLOW else n for n in ROSTER])
+def alone(request: pytest.FixtureRequest) -> Alone:
+    """An entry by itself; of an algorithm that lives in a block, the first row, which has the defaults."""
+    if request.param not in COMPOSED:
+        return lives_alone(request.param)
+    block, row = lives_in_a_block(request.param).life, lambda tree: jax.tree.map(lambda x: x[0], tree)
+    first = row(block.first)
+    return Alone(lives_in_a_block(request.param).case, life.Alone(build(request.param)[1], row(block.start), first, first, block.traces))
 
 
 def test_everything_is_finite(alone: Alone) -> None:
@@ -94,16 +121,9 @@ def test_learning_moves_the_state(alone: Alone) -> None:
     assert not rules.moved(alone.life)
 
 
-class Block(NamedTuple):
-    name: str
-    case: Case
-    life: life.Block
-
-
-@pytest.fixture(scope="module", params=COMPOSED)
+@pytest.fixture(params=COMPOSED)
 def block(request: pytest.FixtureRequest) -> Block:
-    module, config, case = build(request.param)
-    return Block(request.param, case, life.block(module, config))
+    return lives_in_a_block(request.param)
 
 
 def test_other_values_and_keys_are_the_same_program(block: Block) -> None:
@@ -121,9 +141,12 @@ def test_a_row_does_not_see_its_neighbours(block: Block) -> None:
     assert not rules.neighbours(block.life)
 
 
-def test_a_row_equals_the_run_alone(block: Block) -> None:
+@pytest.mark.parametrize("name", [n if n in ALSO_ALONE else pytest.param(n, marks=pytest.mark.soak) for n in COMPOSED])
+def test_a_row_equals_the_run_alone(name: str) -> None:
     """To float tolerance, its hyperparameters as constants instead of arguments: the order of sums changes with the shape."""
-    assert not rules.equals_alone(block.life, lives_alone(block.name).life)
+    alone = lives_alone(name)
+    assert not rules.equals_alone(lives_in_a_block(name).life, alone.life)
+    assert not rules.types(alone.life) + rules.one_trace(alone.life.traces) + rules.finite(*alone.life[1:4])
 
 
 def test_every_traced_field_has_its_effect(block: Block) -> None:
