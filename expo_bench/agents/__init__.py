@@ -22,6 +22,7 @@ AGENTS = {
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
     "ifql": "implicit Q-learning with a flow policy: expectile critic, best-of-N acting (Park et al. 2025)",
     "iql": "implicit Q-learning: expectile critic, a Gaussian policy by advantage-weighted likelihood (Kostrikov et al. 2021)",
+    "pa_rl": "policy-agnostic RL: the best base samples climb Q, the base policy imitates what they become (Mark et al. 2024)",
     "qam": "Q-learning with adjoint matching: a flow tilted by exp(Q / temperature) without backpropagation through it (Li and Levine 2026)",
     "qam_e": "QAM whose actions an edit policy shifts towards higher Q (Li and Levine 2026)",
     "qc": "Q-chunking: best-of-N chunks of a flow policy in acting and in the TD backup (Q. Li et al. 2025)",
