@@ -18,6 +18,7 @@ AGENTS = {
     "expo": "EXPO as released: edited base samples, max-Q on-the-fly policy in acting and backup (Dong et al. 2025)",
     "faster": "FASTER-EXPO: a critic of initial noises keeps one of N, which alone is denoised and edited (Dong et al. 2026)",
     "fql": "flow Q-learning: a one-step policy distilled from a flow and trained on Q (Park et al. 2025)",
+    "ibrl": "imitation bootstrapping: of a frozen imitator's action and the actor's, the better one, in acting and backup (Hu et al. 2023)",
     "idql": "implicit Q-learning with a diffusion policy: expectile critic, best-of-N acting (Hansen-Estruch et al. 2023)",
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
     "ifql": "implicit Q-learning with a flow policy: expectile critic, best-of-N acting (Park et al. 2025)",

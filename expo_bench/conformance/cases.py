@@ -92,6 +92,7 @@ CASES = {
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
     # FASTER's backup draws its seed instead of taking the best: here it nearly takes it. Its filter critic learns at next states alone.
     "faster": Case(probe={"filter_temperature": 0.1, "edit_scale": 0.3, "init_alpha": 0.01}, exceeds="edit_scale", untaught=((0, 0),)),
+    "ibrl": Case(small={"explore_noise": 0.5}, probe={"actor_dropout": 0.0, "explore_noise": 0.02}),  # large enough to be clipped
     "idql": Case(value=expectile_value),
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),

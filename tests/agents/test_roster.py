@@ -40,6 +40,7 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "expo dropout": Entry("expo", {"n_edits": 2, "edit_dropout": 0.5}),
     "dsrl train base": Entry("dsrl", {"train_base_online": True, "base": "diffusion", "q_aggregate": "mean", "backup_entropy": False}),
     "faster flow": Entry("faster", {"base": "flow", "edit_dropout": 0.5, "reachable_target_entropy": True}),
+    "ibrl max": Entry("ibrl", {"select": "max", "base": "flow", "actor_dropout": 0.0}),
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
@@ -47,7 +48,16 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
 }
 
 
-SLOW = ("bc flow", "expo flow", "expo dropout", "faster flow", "rlpd entropy", "idql train base", "iql dropout")  # each a switch of one part
+SLOW = (
+    "bc flow",
+    "ibrl max",
+    "expo flow",
+    "expo dropout",
+    "faster flow",
+    "rlpd entropy",
+    "idql train base",
+    "iql dropout",
+)  # each a switch of one part
 
 
 def build(name: str) -> tuple[ModuleType, Any, Case]:
@@ -203,6 +213,9 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("fql", {"q_aggregate": "max"}),
         ("dsrl", {"q_aggregate": "max"}),
         ("dsrl", {"base": "gaussian"}),
+        ("ibrl", {"select": "mean"}),
+        ("ibrl", {"critic_subset": 6}),
+        ("ibrl", {"base": "gaussian"}),
         ("faster", {"critic_subset": 1}),
         ("faster", {"base": "gaussian"}),
     ],
