@@ -23,10 +23,12 @@ AGENTS = {
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
     "ifql": "implicit Q-learning with a flow policy: expectile critic, best-of-N acting (Park et al. 2025)",
     "iql": "implicit Q-learning: expectile critic, a Gaussian policy by advantage-weighted likelihood (Kostrikov et al. 2021)",
+    "policy_decorator": "Policy Decorator: soft actor-critic of a bounded residual on a frozen base policy, used ever more often (Yuan et al. 2024)",
     "qc": "Q-chunking: best-of-N chunks of a flow policy in acting and in the TD backup (Q. Li et al. 2025)",
     "qc_fql": "Q-chunking with FQL's one-step policy (Q. Li et al. 2025)",
     "rebrac": "TD3 with behaviour cloning in actor and critic, both fading online (Tarasov et al. 2023)",
     "redq": "soft actor-critic with ten critics and 20 updates per step, without offline data (Chen et al. 2021)",
+    "residual": "a residual that sees a frozen base policy's action: ResiP's policy (Ankile et al. 2024) under RLPD's learning",
     "rlpd": "soft actor-critic with offline data, LayerNorm and a critic ensemble (Ball et al. 2023)",
     "sac": "soft actor-critic, without offline data (Haarnoja et al. 2018)",
 }

@@ -84,6 +84,7 @@ class Case:
 
 EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
 SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is not the default
+REACH = {"residual_scale": 2.0, "alpha_lr": 0.0, "init_alpha": 0.01}
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
@@ -97,6 +98,11 @@ CASES = {
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
+    # A base policy of uniform actions: what corrects it has to see its action and to reach across. The entropy is as good as none, as DSRL's.
+    "policy_decorator": Case(
+        probe={"actor_input": "obs_base", **REACH}, exceeds="residual_scale", inert=frozenset({"progressive_steps"})
+    ),  # the schedule is of acting alone
+    "residual": Case(probe=REACH, exceeds="residual_scale"),
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 
