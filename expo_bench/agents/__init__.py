@@ -23,6 +23,7 @@ AGENTS = {
     "idql_online": "best-of-N diffusion policy in acting and in the TD backup (EMaQ, BFN; 'IDQL' of the EXPO paper's authors)",
     "ifql": "implicit Q-learning with a flow policy: expectile critic, best-of-N acting (Park et al. 2025)",
     "iql": "implicit Q-learning: expectile critic, a Gaussian policy by advantage-weighted likelihood (Kostrikov et al. 2021)",
+    "pex": "policy expansion: the offline policy frozen, a new one beside it, and a softmax of Q between them (Zhang et al. 2023)",
     "policy_decorator": "Policy Decorator: soft actor-critic of a bounded residual on a frozen base policy, used ever more often (Yuan et al. 2024)",
     "qc": "Q-chunking: best-of-N chunks of a flow policy in acting and in the TD backup (Q. Li et al. 2025)",
     "qc_fql": "Q-chunking with FQL's one-step policy (Q. Li et al. 2025)",

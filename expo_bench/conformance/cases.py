@@ -98,6 +98,7 @@ CASES = {
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
+    "pex": Case(value=expectile_value),
     # A base policy of uniform actions: what corrects it has to see its action and to reach across. The entropy is as good as none, as DSRL's.
     "policy_decorator": Case(
         probe={"actor_input": "obs_base", **REACH}, exceeds="residual_scale", inert=frozenset({"progressive_steps"})
