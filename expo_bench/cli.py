@@ -67,18 +67,48 @@ def experiment_of(args: Sweep):
     if args.episodes is not None and args.episodes < 1:  # in a protocol 0 means all
         raise UserError(f"--episodes: episodes must be at least 1, got {args.episodes}")
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps", "episodes") if getattr(args, n) is not None}
-    vary = {**base.vary, **{axis: tuple(values.split(",")) for axis, values in pairs(args.vary, "--vary").items()}}
-    return dataclasses.replace(base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, **given)
+    vary = {**base.vary, **{axis: axis_of(axis, values) for axis, values in pairs(args.vary, "--vary").items()}}
+    search = search_of(args, base)
+    return dataclasses.replace(
+        base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, search=search, **given
+    )
+
+
+def axis_of(name: str, text: str):
+    """ "0.1,0.2" as its values, "log(1e-5,1e-3)" and "uniform(0,1)" as ranges."""
+    from expo_bench.sweeps.experiment import Range
+
+    scale, bracket, inside = text.partition("(")
+    if not bracket:
+        return tuple(text.split(","))
+    try:
+        low, high = (float(number) for number in inside.removesuffix(")").split(","))
+    except ValueError:
+        low = high = float("nan")
+    if scale not in ("log", "uniform") or not text.endswith(")") or not abs(low) + abs(high) < float("inf"):
+        raise UserError(f"--vary {name}: expected values such as 0.1,0.2 or a range, log(1e-5,1e-3) or uniform(0,1), got {text!r}")
+    return Range(low, high, log=scale == "log")
+
+
+def search_of(args: Sweep, base):
+    """The search of the options over that of the experiment; None for neither."""
+    from expo_bench.sweeps.experiment import Search
+
+    given = {"method": args.search, "samples": args.samples, "seeds": args.search_seeds}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and args.search is None and base.search is None:
+        raise UserError("--samples and --search-seeds belong to a search: --search sobol")
+    return dataclasses.replace(base.search or Search(), **given) if given else base.search
 
 
 def sweep(args: Sweep, command: str) -> None:
     import time
 
-    from expo_bench.sweeps import runner
+    from expo_bench.sweeps import search
     from expo_bench.sweeps.progress import duration
 
     began = time.perf_counter()
-    frame = runner.run(experiment_of(args), args.out, command=command)
+    frame = search.run(experiment_of(args), args.out, command=command)
     folder = frame.attrs["folder"]
     if args.report:
         report(Report((Path(folder),)))

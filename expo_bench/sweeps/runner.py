@@ -93,10 +93,18 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
     return Task(env, packed, source, tuple(int(end) for end in data.episode_ends))
 
 
-def run(experiment: Experiment, out: str | Path | None = None, *, progress: Progress | None = None, command: str | None = None) -> Any:
+def run(
+    experiment: Experiment,
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    command: str | None = None,
+    search: dict[str, Any] | None = None,
+) -> Any:
     """Run an experiment into the folder `out` (a new one under runs/ without) and return its results as a data frame.
 
-    One row per task, agent, variant, cell, seed and evaluation; `frame.attrs["folder"]` names the folder.
+    One row per task, agent, variant, cell, seed and evaluation; `frame.attrs["folder"]` names the folder. `search`: how its hyperparameters
+    were chosen, for the manifest.
     """
     import pandas as pd
 
@@ -107,6 +115,8 @@ def run(experiment: Experiment, out: str | Path | None = None, *, progress: Prog
     tasks = {name: prepare_task(name, experiment, all_programs, progress.say) for name in experiment.tasks}
     blocks = [device_rows.block_rows(len(p.rows), len(used_devices), experiment.block_rows) for p in all_programs]
     manifest = _manifest(experiment, all_programs, blocks, used_devices, tasks, command)
+    if search is not None:
+        manifest["search"] = search
     _announce(all_programs, tasks, blocks, used_devices, progress)
     folder = results.new_folder(out, experiment.name)  # only now: what fails before leaves nothing behind
     manifest["agent_files"] = results.write_agent_files(folder, (p.module for p in all_programs))
