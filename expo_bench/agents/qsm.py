@@ -8,6 +8,8 @@ Exploration adds the same noise, evaluation does not. Sampling is ancestral with
 M_q is an inverse temperature: the score of exp(M_q Q) is M_q grad Q, whose noise prediction at level t would be
 -sqrt(1 - alpha_hat_t) M_q grad Q. The release leaves that factor out, so the chain follows it at the noisiest level alone, where it is about
 1, and the policy is sharper than exp(M_q Q); DAC's soft guidance has the factor. Where actions were never seen nothing holds the gradient.
+Nor does grad Q at a_t know of the noise in a_t: the last step adds sqrt(beta_1) M_q grad Q (beta_1 is 0.2 at T = 5), which overshoots the
+maximum of a sharp Q and is clipped, so that with a large M_q and few steps the actions end in the corners of the box.
 
 Variant: `bc_weight` adds alpha |epsilon(s, a_t, t) - noise|^2 on the same prediction, as Q. Li's code of QAM (arXiv 2601.14234) runs QSM offline to online
 (there with 10 critics under a lower confidence bound, of M_q 1 to 10 and alpha 1 to 30, 10 and 10 on antmaze-large); released: none, 0 here.

@@ -447,6 +447,28 @@ def test_dac_acts_with_the_best_of_n_under_the_mean_of_its_target_critics() -> N
     np.testing.assert_allclose(got, samples[np.arange(B), best], atol=2e-5)
 
 
+@pytest.mark.parametrize("module", [qsm, dac])
+def test_cosine(module: Any) -> None:
+    """The policy's learning rate ends at 0 (QSM: 2e6 updates; DAC: 3e6, its critics' too): half of it half-way."""
+    this, horizon = case(module, 1), {qsm: 2_000_000, dac: 3_000_000}[module]
+    values, key = ({}, "draw") if module is qsm else ({"grad_clip": FREE, "bc_threshold": 0.7}, "draw_pretrain")
+    batch = jax.tree.map(lambda x: x[None], this.batch) if module is qsm else this.batch
+    draws = jit(getattr(this.agent, key))(jax.random.key(5))
+
+    def moves(count: int) -> list[float]:
+        """The largest change of a parameter of policy and critics at that count of updates."""
+        state = jax.tree.map(lambda x: np.full_like(x, count) if x.dtype == np.int32 else x, this.state)
+        after, _ = this.step(values, state, batch, draws)
+        policies = [s.actor if module is qsm else s.actor.base for s in (state, after)]
+        pairs = [[t.params for t in policies], [s.critic.online.params for s in (state, after)]]
+        return [max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, pair), strict=True)) for pair in pairs]
+
+    adam = 3e-4 * 0.1 / np.sqrt(0.001)  # of a first gradient when both bias corrections are over
+    critic = [1, 1] if module is qsm else [0.5, 0]
+    np.testing.assert_allclose(moves(horizon // 2), [adam * 0.5, adam * critic[0]], rtol=1e-3)
+    np.testing.assert_allclose(moves(horizon), [0, adam * critic[1]], rtol=1e-3, atol=1e-9)
+
+
 def test_dual_ascent_stays_within_its_bounds() -> None:
     """One violation moves eta by at most eta_lr, and never below 0.001."""
     this = case(dac, 2)
