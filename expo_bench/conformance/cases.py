@@ -86,9 +86,11 @@ class Case:
 
 EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
 SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is not the default
+TILT = {"flow_steps": 10, "inverse_temperature": 40.0, "pessimism": 0.0}
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
+    "dipo": Case(probe={"action_lr": 0.1}),  # the distance that an action may climb is 20 of it
     # The entropy that DSRL keeps at 0 by design is that of an actor who covers half of its noise: here as good as none, also in the backup.
     "dsrl": Case(probe={"alpha_lr": 0.0, "init_alpha": 0.01}),
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
@@ -98,7 +100,11 @@ CASES = {
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
-    "qam": Case(inert=frozenset({"edit_scale", "init_alpha"})),  # of qam_e
+    # A coarser ascent on fewer samples, and without the gap that cql_weight = 0 switches off: half of the work.
+    "pa_rl": Case(probe={"conservative": False, "n_samples": 4, "n_climb": 2, "ascent_steps": 2, "denoising_steps": 2, "action_lr": 0.1}),
+    # A tilt as strong as it takes to come close to the best action needs the authors' ten steps. The edits' fields are those of qam_e.
+    "qam": Case(probe=TILT, inert=frozenset({"edit_scale", "init_alpha"})),
+    "qam_e": Case(probe=TILT),
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 

@@ -23,7 +23,14 @@ from expo_bench.errors import UserError
 
 TEMPLATE = str(Path(files.__file__).with_name("template.py"))
 NAMES = [*agents.AGENTS, "template"]
-SETTINGS = ("cql", "idql_online", "qam_e", "qc_fql", "redq", "sac")  # other defaults of another agent's `make`: they live alone, as variants do
+SETTINGS = (
+    "cql",
+    "idql_online",
+    "qam_e",
+    "qc_fql",
+    "redq",
+    "sac",
+)  # other defaults of another agent's `make`: they live alone, as variants do
 COMPOSED = [name for name in NAMES if name not in SETTINGS]
 
 
@@ -43,11 +50,22 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
+    "pa_rl plain": Entry("pa_rl", {"conservative": False}),
     "fql min normalised": Entry("fql", {"q_aggregate": "min", "normalise_q": True}),
 }
 
 
-SLOW = ("bc flow", "expo flow", "expo dropout", "faster flow", "rlpd entropy", "idql train base", "iql dropout")  # each a switch of one part
+SLOW = (
+    "bc flow",
+    "expo flow",
+    "expo dropout",
+    "faster flow",
+    "rlpd entropy",
+    "idql train base",
+    "iql dropout",
+    "pa_rl plain",
+    "qam_e",
+)  # each a switch of one part
 
 
 def build(name: str) -> tuple[ModuleType, Any, Case]:
@@ -205,6 +223,7 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("dsrl", {"base": "gaussian"}),
         ("faster", {"critic_subset": 1}),
         ("faster", {"base": "gaussian"}),
+        ("pa_rl", {"critic_subset": 11}),
     ],
 )
 def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> None:
