@@ -56,6 +56,7 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
     "dac hard": Entry("dac", {"guidance": "hard", "dual_ascent": False, "max_q_backup": True}),
     "diffusion_ql max": Entry("diffusion_ql", {"max_q_backup": True}),
+    "pa_rl plain": Entry("pa_rl", {"conservative": False}),
     "fql min normalised": Entry("fql", {"q_aggregate": "min", "normalise_q": True}),
 }
 
@@ -72,6 +73,8 @@ SLOW = (
     "iql dropout",
     "dac hard",
     "diffusion_ql max",
+    "pa_rl plain",
+    "qam_e",
 )  # each a switch of one part
 
 
@@ -251,6 +254,7 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("residual", {"critic_subset": 11}),
         ("faster", {"critic_subset": 1}),
         ("faster", {"base": "gaussian"}),
+        ("pa_rl", {"critic_subset": 11}),
     ],
 )
 def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> None:
