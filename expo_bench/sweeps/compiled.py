@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ PHASES = {  # name: which arguments are per row, which are given up by the calle
     "online": ((True, False, False, True, False, True), (0, 5)),
     "evaluate": ((True, False, True), ()),
 }
+TALLIED = ("pretrain", "online")
 
 
 # Measured on the quickstart's EXPO: a third less compile time, the same speed (matrix products come from a library, not from LLVM).
@@ -97,20 +99,20 @@ class Builder:
         chunk = (state, loop.Clock(number, number), number, hyper, jax.ShapeDtypeStruct(dataset.shape, dataset.dtype))
         arguments = {"init": (seeds, hyper), "evaluate": (state, number, hyper), "pretrain": chunk, "online": chunk}
         phases = needed_phases(program)
-        futures = {name: self.pool.submit(self._compile, getattr(run, name), name, used, arguments[name]) for name in phases}
+        futures = {name: self.pool.submit(self._compile, run, name, used, arguments[name]) for name in phases}
         return lambda: self._collect(futures, state, size)
 
-    def _compile(self, fn: Callable, phase: str, used: Sequence[jax.Device], arguments: tuple) -> tuple[Callable, float, Any]:
+    def _compile(self, run: loop.Run, phase: str, used: Sequence[jax.Device], arguments: tuple) -> tuple[Callable, float, Any]:
         """(executable, seconds that it took, shapes of the phase's tally)."""
         rowwise, donate = PHASES[phase]
         start = time.perf_counter()
         seen = None
-        if phase in ("pretrain", "online"):
-            axes = tuple(0 if r else None for r in rowwise[: len(arguments)])
-            seen = jax.eval_shape(jax.vmap(fn, in_axes=axes), *arguments)[1]
+        if phase in TALLIED:
+            state, _, _, hyper, dataset = arguments
+            seen = jax.eval_shape(jax.vmap(functools.partial(run.nothing, phase), in_axes=(0, 0, None)), state, hyper, dataset)
             arguments = (*arguments, seen)
         with jax.default_matmul_precision(self.precision):
-            lowered = device_rows.over_rows(fn, used, rowwise, donate).lower(*arguments)
+            lowered = device_rows.over_rows(getattr(run, phase), used, rowwise, donate).lower(*arguments)
             executable = lowered.compile(compiler_options=CPU_OPTIONS if used[0].platform == "cpu" else None)
         return executable, time.perf_counter() - start, seen
 

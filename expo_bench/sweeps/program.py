@@ -96,7 +96,7 @@ class ProgramRun:
             "done": self.done,
             "phase": None if self.seen is None else self.legs[self.leg].phase,
             "diverged": self.diverged.tolist(),
-            "rows": self.rows,
+            "rows": list(self.rows),  # it grows while a checkpoint is being written
             "timings": dataclasses.asdict(self.timings),
             "elapsed": time.perf_counter() - self.wave_started,
             "latest": self.latest,

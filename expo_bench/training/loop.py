@@ -24,6 +24,7 @@ from expo_bench.training.sampling import Offline, Sampler
 from expo_bench.training.tally import Tally
 
 Hyper = dict[str, jax.Array]  # the traced fields of the agent's config, each []
+GivenStep = Callable[[jax.Array, Any], tuple[Any, Metrics]]  # (i, state) -> the i-th step of a call
 
 # One stream of keys per purpose, so that adding a draw to one changes nothing in another.
 INIT, PRETRAIN, ONLINE, EVALUATE = range(4)
@@ -65,6 +66,7 @@ class Run(NamedTuple):
         Callable  #    (state, clock, count, hyper, dataset, seen) -> (RunState, Tally): loop iterations of num_envs steps, warm-up included
     )
     evaluate: Callable  #  (state, evaluation, hyper) -> metrics of E episodes; `evaluation` [] int32 numbers it
+    nothing: Callable  #   (phase, state, hyper, dataset) -> the empty Tally of a phase ("pretrain", "online")
 
 
 def stream(seed: jax.Array, purpose: int) -> jax.Array:
@@ -108,9 +110,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
 
     # -- offline -----------------------------------------------------------------------------------------------------------------------
 
-    def pretrain(
-        state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
-    ) -> tuple[RunState, Tally]:
+    def pretrain_step(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> GivenStep:
         agent, discount = agent_of(hyper), discount_of(hyper)
         offline = offline_of(agent, hyper, dataset)
         phase_key = stream(state.seed, PRETRAIN)
@@ -120,7 +120,14 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             batch = sampler.offline(batch_key, offline, discount)
             return agent.pretrain(agent_state, batch, agent.draw_pretrain(draw_key))
 
-        agent_state, seen = _repeat(gradient_step, state.agent, count, seen, lambda i: clock.grad_step + i)
+        return gradient_step
+
+    def pretrain(
+        state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
+    ) -> tuple[RunState, Tally]:
+        seen = nothing("pretrain", state, hyper, dataset) if seen is None else seen
+        step = pretrain_step(state, clock, hyper, dataset)
+        agent_state, seen = _repeat(step, state.agent, count, seen, lambda i: clock.grad_step + i)
         return state._replace(agent=agent_state), seen
 
     # -- online ------------------------------------------------------------------------------------------------------------------------
@@ -187,13 +194,22 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         reward = jnp.where(steps.blown_up, 0.0, steps.reward)  # of a blow-up it may be anything
         return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(reward)}
 
+    def online_step(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> GivenStep:
+        agent, discount = agent_of(hyper), discount_of(hyper)
+        offline = offline_of(agent, hyper, dataset)
+        return lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, offline, discount)
+
     def online(
         state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
     ) -> tuple[RunState, Tally]:
-        agent, discount = agent_of(hyper), discount_of(hyper)
-        offline = offline_of(agent, hyper, dataset)
-        env_step = lambda i: clock.env_step + i * protocol.num_envs
-        return _repeat(lambda i, s: one_step(agent, s, env_step(i), offline, discount), state, count, seen, env_step)
+        seen = nothing("online", state, hyper, dataset) if seen is None else seen
+        step = online_step(state, clock, hyper, dataset)
+        return _repeat(step, state, count, seen, lambda i: clock.env_step + i * protocol.num_envs)
+
+    def nothing(phase: str, state: RunState, hyper: Hyper, dataset: jax.Array) -> Tally:
+        step_of, carried = (pretrain_step, state.agent) if phase == "pretrain" else (online_step, state)
+        zero = jnp.zeros((), jnp.int32)
+        return tally.empty(jax.eval_shape(lambda s: step_of(state, Clock(zero, zero), hyper, dataset)(zero, s)[1], carried))
 
     # -- evaluation --------------------------------------------------------------------------------------------------------------------
 
@@ -247,7 +263,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             **measured,
         }
 
-    return Run(init, pretrain, online, evaluate)
+    return Run(init, pretrain, online, evaluate, nothing)
 
 
 class Seen(NamedTuple):
@@ -268,16 +284,8 @@ def _returns_seen(seen: Seen, protocol: Protocol, discount: jax.Array) -> jax.Ar
     return to_go[:: protocol.chunk]
 
 
-def _repeat(
-    step: Callable[[jax.Array, Any], tuple[Any, Metrics]],
-    state: Any,
-    count: jax.Array,
-    seen: Tally | None,
-    number: Callable[[jax.Array], jax.Array],
-) -> tuple[Any, Tally]:
+def _repeat(step: GivenStep, state: Any, count: jax.Array, seen: Tally, number: Callable[[jax.Array], jax.Array]) -> tuple[Any, Tally]:
     """`count` steps, and what they report added to what was `seen`. `number` gives the i-th of them its number in the run."""
-    if seen is None:
-        seen = tally.empty(jax.eval_shape(lambda s: step(jnp.zeros((), jnp.int32), s)[1], state))
 
     def body(i: jax.Array, carry: tuple[Any, Tally]) -> tuple[Any, Tally]:
         state, seen = carry

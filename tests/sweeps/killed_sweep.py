@@ -1,9 +1,9 @@
-"""A tiny sweep, as a value and as a process that can be told to kill itself: `python killed_sweep.py OUT KIND COUNT`.
+"""A tiny sweep, as a value and as a process that sends itself a signal: `python killed_sweep.py NAME OUT KIND COUNT DEVICES`.
 
-Two programs: a linear agent that learns offline and online, in two waves, and RLPD with a
-replay buffer and optimisers. Calls are cut by a clock, as in any sweep, here into very short ones.
+A linear agent that learns offline and online, in two waves, and RLPD with its optimisers and targets. Calls are cut by a clock, as in any sweep, here into very short ones.
 """
 
+import dataclasses
 import os
 import signal
 import sys
@@ -16,7 +16,7 @@ from toy import SMALL, Walk, dataset
 
 import expo_bench
 from expo_bench import Experiment, Method
-from expo_bench.sweeps import checkpoints, program, runner
+from expo_bench.sweeps import checkpoints, devices, program, runner
 
 AGENT = str(Path(__file__).resolve().parent.parent / "tiny_agent.py")
 EXPERIMENT = Experiment(
@@ -26,10 +26,23 @@ EXPERIMENT = Experiment(
     seeds=2,
     vary={"tiny_agent.rate": (0.01, 0.05)},
     config=SMALL,
-    protocol={"offline_steps": 120, "warmup_steps": 30, "online_steps": 160, "batch_size": 8, "eval_every": 40, "eval_episodes": 4, "offline_evals": 3},
+    protocol={
+        "offline_steps": 120,
+        "warmup_steps": 30,
+        "online_steps": 160,
+        "batch_size": 8,
+        "eval_every": 40,
+        "eval_episodes": 4,
+        "offline_evals": 3,
+    },
     block_rows=1,
 )
 SECONDS_BETWEEN_CHECKPOINTS = 0.15
+
+
+LINEAR = dataclasses.replace(EXPERIMENT, methods=[Method(AGENT)])
+TWO = dataclasses.replace(EXPERIMENT, methods=[Method(AGENT), Method(AGENT, "large", {"scale": 2})])
+RLPD = dataclasses.replace(EXPERIMENT, methods=["rlpd"], vary={})
 
 
 def use_the_toy(patch=setattr):
@@ -39,11 +52,11 @@ def use_the_toy(patch=setattr):
     patch(program, "CHUNK_SECONDS", 0.003)
 
 
-def run(out, **options):
-    return expo_bench.run(EXPERIMENT, out, checkpoint_minutes=SECONDS_BETWEEN_CHECKPOINTS / 60, **options)
+def run(out, experiment=EXPERIMENT, **options):
+    return expo_bench.run(experiment, out, **{"checkpoint_minutes": SECONDS_BETWEEN_CHECKPOINTS / 60, **options})
 
 
-def signal_at(kind: str, count: int, number: int = signal.SIGKILL) -> None:
+def signal_at(kind: str, count: int, number: int = signal.SIGKILL, patch=setattr) -> None:
     """Send this process a signal at the count-th call of a program ("chunk"), while the count-th checkpoint is written ("checkpoint": its
     arrays are there, its checksums are not), or when the count-th file of results is written but not in its place ("results")."""
     left = [count]
@@ -60,18 +73,19 @@ def signal_at(kind: str, count: int, number: int = signal.SIGKILL) -> None:
             now(matches(*arguments))
             return original(*arguments, **options)
 
-        setattr(owner, name, call)
+        patch(owner, name, call)
 
     if kind == "chunk":
         before(program.ProgramRun, "_call", lambda *_: True)
     elif kind == "checkpoint":
         before(checkpoints, "checksums", lambda path: path.name.endswith(".tmp"))
-    else:
+    elif kind == "results":
         before(os, "replace", lambda source, target: str(target).endswith(".parquet"))
 
 
 if __name__ == "__main__":
-    folder, kind, count, number = sys.argv[1:]
+    name, folder, kind, count, virtual = sys.argv[1:]
+    devices.cores = lambda: int(virtual)
     use_the_toy()
-    signal_at(kind, int(count), int(number))
-    run(folder)
+    signal_at(kind, int(count))
+    run(folder, globals()[name])

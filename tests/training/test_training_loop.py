@@ -83,7 +83,7 @@ def test_what_is_reported_of_a_run_does_not_depend_on_its_cuts_either():
     hyper, data = hyper_of(tiny_agent.Config()), packed(dataset())
     state = run.init(jnp.int32(0), hyper)
     online = jax.jit(run.online)
-    zero = tally.empty(jax.eval_shape(run.online, state, clock(), 0, hyper, data)[1].total)
+    zero = run.nothing("online", state, hyper, data)
     whole = online(state, clock(), jnp.int32(20), hyper, data, zero)
     seen, done = zero, 0
     for count in (1, 7, 12):
