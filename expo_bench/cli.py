@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from expo_bench.errors import UserError
+from expo_bench.errors import Interrupted, UserError
 from expo_bench.options import Check, Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, NewAgent, Report, Sweep, Table
 
 
@@ -28,6 +28,23 @@ def pairs(items: Sequence[str], option: str) -> dict[str, str]:
             raise UserError(f"{option} {name}: given twice")
         result[name] = value
     return result
+
+
+PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
+OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "report")
+
+
+def resumed_experiment(args: Sweep):
+    """The experiment of the run folder --resume, under another plan where one is asked for."""
+    from expo_bench.sweeps import manifest as manifests
+    from expo_bench.sweeps.folder import read_manifest
+
+    for field in dataclasses.fields(Sweep):
+        if field.name not in (*PLAN_OPTIONS, *OTHER_OPTIONS) and getattr(args, field.name) != field.default:
+            named = "an experiment file" if field.name == "file" else f"--{field.name.replace('_', '-')}"
+            raise UserError(f"--resume {args.resume}: what to run is in its manifest; leave out {named}")
+    experiment = manifests.experiment_of(read_manifest(args.resume), args.resume)
+    return dataclasses.replace(experiment, **{name: value for name in PLAN_OPTIONS if (value := getattr(args, name)) is not None})
 
 
 def experiment_of(args: Sweep):
@@ -104,11 +121,17 @@ def search_of(args: Sweep, base):
 def sweep(args: Sweep, command: str) -> None:
     import time
 
-    from expo_bench.sweeps import search
+    from expo_bench.sweeps import runner, search
     from expo_bench.sweeps.progress import duration
 
     began = time.perf_counter()
-    frame = search.run(experiment_of(args), args.out, command=command)
+    if not args.checkpoint_minutes > 0:
+        raise UserError(f"--checkpoint-minutes must be above 0, got {args.checkpoint_minutes}")
+    options = {"command": command, "checkpoint_minutes": args.checkpoint_minutes, "resume_anyway": args.resume_anyway}
+    if args.resume is None:
+        frame = search.run(experiment_of(args), args.out, **options)
+    else:
+        frame = runner.run(resumed_experiment(args), args.resume, **options)
     folder = frame.attrs["folder"]
     if args.report:
         report(Report((Path(folder),)))
@@ -321,6 +344,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `expo-bench list | head`
         with contextlib.suppress(OSError):
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except Interrupted as interrupted:
+        print(f"\ninterrupted; {interrupted}", file=sys.stderr)
+        sys.exit(128 + interrupted.signal)
     except KeyboardInterrupt:
         print("\ninterrupted; the evaluations so far are in the run folder", file=sys.stderr)
         sys.exit(130)

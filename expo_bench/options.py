@@ -61,7 +61,13 @@ class Sweep:
     name: str | None = None
     """name of the experiment"""
     out: Path | None = None
-    """a new folder for the results (default: the next free one under runs/)"""
+    """a folder for the results (default: the next free one under runs/): a new one, or that of the same sweep, interrupted, which then goes on"""
+    resume: Path | None = None
+    """go on with the sweep of this run folder, as its manifest describes it; takes no options that say what to run"""
+    resume_anyway: bool = False
+    """go on also on another device, with other versions, another precision or block: the curves are then not those of an uninterrupted run"""
+    checkpoint_minutes: float = 10.0
+    """minutes between checkpoints; one is also written on SIGTERM and Ctrl-C"""
     report: bool = True
     """write the report at the end"""
 

@@ -35,12 +35,13 @@ def _value(within: Range, u: float) -> float:
 
 def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -> pd.DataFrame:
     """`runner.run`; where the experiment searches, first the search, in a folder of its own beside `out` (NAME-search), then what it chose."""
-    from expo_bench.sweeps import results, runner
+    from expo_bench.sweeps import runner
+    from expo_bench.sweeps.folder import RunFolder
 
     if experiment.search is None:
         return runner.run(experiment, out, **options)
     validate(experiment)
-    results.check_out(out)
+    RunFolder(out).close()  # an `out` that cannot be is refused before the search, not after it
     beside = None if out is None else Path(out).with_name(f"{Path(out).name}-search")
     frame = runner.run(choosing(experiment), beside, **options)
     table = scores(frame, axes_of(experiment))

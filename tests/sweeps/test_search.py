@@ -10,7 +10,7 @@ from toy import SMALL, Walk, dataset
 
 import expo_bench
 from expo_bench import Experiment, Range, Search, UserError
-from expo_bench.sweeps import results, runner, search
+from expo_bench.sweeps import runner, search
 from expo_bench.sweeps.experiment import validate
 
 RANGES = {"rlpd.critic_lr": Range(1e-5, 1e-3, log=True), "rlpd.tau": Range(0.0, 0.1)}
@@ -104,5 +104,11 @@ def test_a_search_reports_on_seeds_of_its_own(monkeypatch, tmp_path):
 
     page = write_report([tmp_path / "out"]).read_text()
     assert "Chosen by search" in page and "on seed 0, which are in no number above; those come from seeds 1 to 2" in page
+
+    pd.testing.assert_frame_equal(expo_bench.run(experiment, tmp_path / "out"), found)  # complete: nothing is run again
+    assert "search" in json.loads((tmp_path / "out" / "manifest.json").read_text())
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="already holds something"):
-        results.check_out(tmp_path / "out")
+        expo_bench.run(experiment, tmp_path / "other")
+    assert not (tmp_path / "other-search").exists()

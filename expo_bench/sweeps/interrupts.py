@@ -1,0 +1,33 @@
+"""SIGTERM and SIGINT while a sweep runs: noted first, so that it can be saved, and obeyed at once the second time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupts:
+    """Within `with Interrupts() as interrupts:` a first signal is noted as `interrupts.caught`. Only the main thread can listen; in
+    another one the signals keep their meaning."""
+
+    def __init__(self) -> None:
+        self.caught: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.caught = number
+        self.__exit__()
