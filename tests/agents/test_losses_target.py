@@ -69,7 +69,7 @@ gelu = lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**
 
 
 def mlp(p: dict, x: np.ndarray, activation: Callable, norm_after: bool = False) -> np.ndarray:
-    """Dense layers with activation and, where there are parameters of it, LayerNorm before or after that; a linear layer, if there is one."""
+    """Dense layers with activation and, where there are parameters of it, LayerNorm before or after that; then a linear output, if any."""
     for i in range(sum(name.startswith("dense") for name in p)):
         x = x @ p[f"dense_{i}"]["kernel"] + p[f"dense_{i}"]["bias"]
         x = activation(x) if norm_after else x
@@ -174,7 +174,7 @@ def test_memoryless_chain_by_hand(k: int) -> None:
 
 
 def test_ascent_keeps_the_best() -> None:
-    """On -(a - c)^2 an action is c + (1 - 2 lr)^n (a - c) after n steps: steps that are too long leave the start the best, good ones the end."""
+    """On -(a - c)^2 an action is c + (1 - 2 lr)^n (a - c) after n steps: too long steps leave the start the best, good ones the end."""
     centre, start = jnp.array([[0.2, 0.1], [0.0, 0.3]]), jnp.array([[0.3, 0.0], [0.1, 0.2]])
     value = lambda a: -jnp.sum((a - centre) ** 2, axis=-1)
     good = ascent.climb(value, start, optax.sgd(0.1), 3)
