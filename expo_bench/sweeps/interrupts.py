@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class Interrupts:
     """Within `with Interrupts() as interrupts:` a first signal is noted as `interrupts.caught`. Only the main thread can listen; in
-    another one the signals keep their meaning."""
+    another one the signals keep their meaning, and one that is ignored (nohup, a job in the background) stays ignored."""
 
     def __init__(self) -> None:
         self.caught: int | None = None
@@ -20,7 +20,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -38,7 +38,10 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 def write_agent_files(folder: Path, modules: Iterable[ModuleType]) -> None:
     """Copy the agent files among `modules` into the run folder, as they were when they were loaded."""
     for name, own in {own.name: own for own in map(files.own, modules) if own}.items():
-        (folder / "agents").mkdir(exist_ok=True)
+        try:
+            (folder / "agents").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder / 'agents'}: cannot be created: {error.strerror}") from error
         write_atomically(folder / "agents" / f"{name}.py", own.content)
 
 

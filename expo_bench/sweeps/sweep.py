@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,15 +49,10 @@ def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
     evaluations = sum(leg.evaluation is not None for leg in legs(program.protocol, needed_phases(program)))
     key = lambda seed, labels: json.dumps([seed, labels])
     own = [key(row["seed"], {name: row.get(name) for name in program.rows[0].labels}) for row in rows]
-    count = 0
-    done: set[str] = set()
-    while count < len(program.rows):
-        following = key(program.rows[count].seed, program.rows[count].labels)
-        if own.count(following) < evaluations:
-            break
-        done.add(following)
-        count += 1
-    return count, [row for k, row in zip(own, rows, strict=True) if k in done]
+    found = Counter(own)
+    done = list(itertools.takewhile(lambda k: found[k] >= evaluations, (key(row.seed, row.labels) for row in program.rows)))
+    kept = set(done)
+    return len(done), [row for k, row in zip(own, rows, strict=True) if k in kept]
 
 
 class Sweep:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from expo_bench import UserError, cli
 from expo_bench.errors import Interrupted
 from expo_bench.protocol import Protocol
 from expo_bench.sweeps import checkpoints, devices, program, results
+from expo_bench.sweeps.compiled import Builder
 from expo_bench.sweeps.folder import RunFolder
 from expo_bench.sweeps.interrupts import Interrupts
 from expo_bench.sweeps.schedule import legs
@@ -35,15 +37,34 @@ LINE = (
 )
 
 
+@functools.cache
+def compiled_once():
+    """A `Builder.submit` that builds a program of this module once: what it costs is mostly tracing."""
+    submit, built = Builder.submit, {}
+
+    def once(builder, program, env, dataset, block):
+        key = repr((program.agent, program.config, program.protocol, len(program.rows), block))
+        if key not in built:
+            built[key] = submit(builder, program, env, dataset, block)()
+        return lambda: built[key]
+
+    return once
+
+
+def prepare(patch):
+    killed_sweep.use_the_toy(patch.setattr)
+    patch.setattr(Builder, "submit", compiled_once())
+
+
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    killed_sweep.use_the_toy(monkeypatch.setattr)
+    prepare(monkeypatch)
 
 
 def uninterrupted(factory, experiment):
     """All rows but their wall time, and the folder, of a sweep that saves nothing on its way."""
     with pytest.MonkeyPatch.context() as patch:
-        killed_sweep.use_the_toy(patch.setattr)
+        prepare(patch)
         folder = factory.mktemp("runs") / "whole"
         run(folder, experiment, checkpoint_minutes=10)
         return on_disk(folder)
@@ -130,10 +151,10 @@ def test_twenty_kills_in_a_row(tmp_path_factory, tmp_path):
 # -- interrupted -----------------------------------------------------------------------------------------------------------------------
 
 
-def interrupted(folder, count=60, number=signal.SIGTERM, experiment=LINEAR):
+def interrupted(folder, count=60, experiment=LINEAR):
     """A folder of a sweep that was stopped by a signal."""
     with pytest.MonkeyPatch.context() as patch:
-        signal_at("chunk", count, number, patch.setattr)
+        signal_at("chunk", count, signal.SIGTERM, patch.setattr)
         with pytest.raises(Interrupted):
             run(folder, experiment)
     return folder
@@ -161,18 +182,30 @@ def test_a_signal_saves_the_sweep_and_the_same_command_goes_on(whole_linear, tmp
 def test_optimisers_targets_and_replay_come_back(tmp_path_factory, tmp_path):
     """RLPD, stopped in its online phase."""
     whole = uninterrupted(tmp_path_factory, RLPD)
-    folder = interrupted(tmp_path / "run", 20, signal.SIGINT, RLPD)
+    folder = interrupted(tmp_path / "run", 20, RLPD)
     place = json.loads((saved(folder)[-1] / checkpoints.PLACE).read_text())
     assert place["phase"] == "online" and 0 < place["done"] < 160
     run(folder, RLPD)
     assert_complete(folder, whole)
 
 
-def test_a_second_signal_is_obeyed_at_once():
+def test_a_second_signal_is_obeyed_at_once_and_an_ignored_one_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal_twice()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.caught is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def signal_twice():
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert interrupts.caught == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 # -- damaged ---------------------------------------------------------------------------------------------------------------------------
@@ -182,7 +215,7 @@ def test_a_second_signal_is_obeyed_at_once():
 def stopped(tmp_path_factory):
     """A sweep that was stopped when it had two checkpoints."""
     with pytest.MonkeyPatch.context() as patch:
-        killed_sweep.use_the_toy(patch.setattr)
+        prepare(patch)
         patch.setattr(killed_sweep, "SECONDS_BETWEEN_CHECKPOINTS", 0.01)
         folder = interrupted(tmp_path_factory.mktemp("stopped") / "run", 90)
     assert len(saved(folder)) == 2
