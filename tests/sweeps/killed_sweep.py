@@ -1,6 +1,6 @@
 """A tiny sweep, as a value and as a process that sends itself a signal: `python killed_sweep.py NAME OUT KIND COUNT DEVICES`.
 
-A linear agent that learns offline and online, in two waves, and RLPD with its optimisers and targets. Calls are cut by a clock, as in any sweep, here into very short ones.
+A linear agent that learns offline and online, in two waves, and RLPD with its optimisers and targets. Its calls are as short as can be.
 """
 
 import dataclasses
@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    tests = Path(__file__).resolve().parent.parent
+    sys.path[:0] = [str(tests), str(tests.parent)]  # the checkout itself: its `envs` is not the folder of that name in tests
 
 from toy import SMALL, Walk, dataset
 
@@ -46,10 +47,10 @@ RLPD = dataclasses.replace(EXPERIMENT, methods=["rlpd"], vary={})
 
 
 def use_the_toy(patch=setattr):
-    """`point-umaze` is the toy walk, with the toy's data, and a call of a program lasts a few milliseconds."""
+    """`point-umaze` is the toy walk, with the toy's data, and after its first call a program does one step per call, however fast the machine is."""
     patch(runner.envs, "make", lambda name, engine="auto": Walk())
     patch(runner.datasets, "default_dataset", lambda name, env, cache: dataset())
-    patch(program, "CHUNK_SECONDS", 0.003)
+    patch(program, "CHUNK_SECONDS", 0.0)
 
 
 def run(out, experiment=EXPERIMENT, **options):

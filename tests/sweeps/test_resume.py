@@ -62,9 +62,10 @@ def toy(monkeypatch):
 
 
 def uninterrupted(factory, experiment):
-    """All rows but their wall time, and the folder, of a sweep that saves nothing on its way."""
+    """All rows but their wall time, and the folder, of a sweep that saves nothing on its way, in calls as long as they are outside of tests."""
     with pytest.MonkeyPatch.context() as patch:
         prepare(patch)
+        patch.setattr(program, "CHUNK_SECONDS", 2.0)
         folder = factory.mktemp("runs") / "whole"
         run(folder, experiment, checkpoint_minutes=10)
         return on_disk(folder)
