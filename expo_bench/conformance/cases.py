@@ -18,6 +18,7 @@ DISCOUNT, EXPECTILE = 0.7, 0.8  # of the probes
 SMALL = {  # for a step of each kind; whichever of these fields an agent has
     "n_samples": 3,
     "n_samples_eval": 2,
+    "train_samples": 4,
     "denoising_steps": 2,
     "flow_steps": 2,
     "base_hidden": 8,
@@ -39,6 +40,7 @@ PROBE = {  # for the probes; whichever of these an agent has; learning rates of 
     "denoising_steps": 3,
     "n_samples": 8,
     "n_samples_eval": 32,
+    "train_samples": 16,
     "flow_steps": 4,
     "discount": DISCOUNT,
     "expectile": EXPECTILE,
@@ -96,6 +98,7 @@ CASES = {
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
+    "qam": Case(inert=frozenset({"edit_scale", "init_alpha"})),  # of qam_e
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 

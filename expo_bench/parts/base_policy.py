@@ -51,15 +51,17 @@ def make(
     blocks: int,
     time_features: int,
     dropout: float = 0.0,
+    schedule: str = "vp",
     rows: int = 2048,
 ) -> BasePolicy:
     """A "diffusion" or "flow" policy over the LN-ResNet of IDQL and EXPO.
 
-    `steps` is T. `rows` is the number of chains that are denoised at a time: on a CPU a larger block of activations leaves the cache.
+    `steps` is T, `schedule` the diffusion's, "vp" or "cosine". `rows` is the number of chains that are denoised at a time: on a CPU a larger
+    block of activations leaves the cache.
     A flow's time runs in [0, 1] and enters the network as t * T, the range for which its Fourier features are initialised.
     """
     net = networks.Denoiser(action_size, obs_size, hidden, blocks, time_features)
-    schedule = diffusion.vp_schedule(steps)
+    levels = diffusion.SCHEDULES[schedule](steps)
 
     def init(key: jax.Array) -> Params:
         return networks.init(net, key, jnp.zeros(obs_size), jnp.zeros(action_size), jnp.zeros(()), method=net.whole)
@@ -83,7 +85,7 @@ def make(
         run = network(params, obs, draws.masks)
         if kind == "flow":
             return flow.imitation_loss(run, action, draws.noise, draws.t, weight)
-        return diffusion.imitation_loss(run, schedule, action, draws.noise, draws.t, weight)
+        return diffusion.imitation_loss(run, levels, action, draws.noise, draws.t, weight)
 
     def draw_samples(tape: Tape, shape: tuple[int, ...]) -> SampleDraws:
         if kind == "flow":
@@ -98,8 +100,8 @@ def make(
             if kind == "flow":
                 return flow.sample(run, draws.x_init, steps)
             if draws.step_noise is None:
-                return diffusion.sample_ddim(run, schedule, draws.x_init)
-            return diffusion.sample(run, schedule, draws.x_init, draws.step_noise)
+                return diffusion.sample_ddim(run, levels, draws.x_init)
+            return diffusion.sample(run, levels, draws.x_init, draws.step_noise)
 
         return _in_row_blocks(chains, obs, draws, rows)
 

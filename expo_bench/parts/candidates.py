@@ -19,6 +19,12 @@ def best(candidates: jax.Array, q: jax.Array) -> jax.Array:
     return take(candidates, jnp.argmax(q, axis=-1))
 
 
+def top(candidates: jax.Array, q: jax.Array, n: int) -> jax.Array:
+    """The n candidates of highest q [..., N], the best first -> [..., n, A]; all of them where there are no more than n."""
+    index = jax.lax.top_k(q, min(n, q.shape[-1]))[1]
+    return jnp.take_along_axis(candidates, index[..., None], axis=-2)
+
+
 def softmax(candidates: jax.Array, q: jax.Array, temperature: jax.Array, uniform: jax.Array) -> jax.Array:
     """A candidate with probability proportional to exp(q / temperature), q [..., N] -> [..., A]; `uniform` [..., N] in [0, 1).
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
 from expo_bench.parts import actors
 
@@ -25,10 +26,19 @@ class EditPolicy(NamedTuple):
 
 
 def make(
-    *, obs_size: int, action_size: int, widths: Sequence[int], scale: jax.Array | float, dropout: float = 0.0, clip: bool = False
+    *,
+    obs_size: int,
+    action_size: int,
+    widths: Sequence[int],
+    scale: jax.Array | float,
+    dropout: float = 0.0,
+    clip: bool = False,
+    activation: Callable = nn.relu,
 ) -> EditPolicy:
-    """`scale` is beta; `clip`: edited actions are clipped to [-1, 1] (FASTER) or left as they are (EXPO)."""
-    actor = actors.tanh_gaussian(input_size=obs_size + action_size, action_size=action_size, widths=widths, dropout=dropout)
+    """`scale` is beta; `clip`: edited actions are clipped to [-1, 1] (FASTER, QAM) or left as they are (EXPO)."""
+    actor = actors.tanh_gaussian(
+        input_size=obs_size + action_size, action_size=action_size, widths=widths, dropout=dropout, activation=activation
+    )
 
     def edited(params: actors.Params, obs: jax.Array, action: jax.Array, draws: actors.GaussianDraws) -> tuple[jax.Array, jax.Array]:
         edit, log_prob = actor.sample(params, jnp.concatenate([obs, action], axis=-1), draws)

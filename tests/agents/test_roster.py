@@ -23,7 +23,7 @@ from expo_bench.errors import UserError
 
 TEMPLATE = str(Path(files.__file__).with_name("template.py"))
 NAMES = [*agents.AGENTS, "template"]
-SETTINGS = ("cql", "idql_online", "qc_fql", "redq", "sac")  # other defaults of another agent's `make`: they live alone, as variants do
+SETTINGS = ("cql", "idql_online", "qam_e", "qc_fql", "redq", "sac")  # other defaults of another agent's `make`: they live alone, as variants do
 COMPOSED = [name for name in NAMES if name not in SETTINGS]
 
 
