@@ -6,6 +6,8 @@ Acts with the EMA parameters, as EXPO does. Frozen online: what it shows is wher
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
@@ -53,6 +55,18 @@ def base_of(config: Config, spec: Spec) -> tuple[base_policy.BasePolicy, optax.G
         time_features=config.time_features,
     )
     return policy, optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
+
+
+def offline_phase(
+    config: Config, spec: Spec, policy: base_policy.BasePolicy, optimiser: optax.GradientTransformation
+) -> dict[str, Callable]:
+    """The fields of an agent whose offline phase trains its base policy alone: `imitation` in its state, a named tuple."""
+
+    def pretrain(state: Any, batch: Batch, draws: base_policy.LossDraws) -> tuple[Any, Metrics]:
+        imitation, loss = base_policy.imitate(policy, optimiser, state.imitation, batch, draws, config.ema_tau)
+        return state._replace(imitation=imitation), {"imitation_loss": loss}
+
+    return {"draw_pretrain": bulk(lambda tape: policy.draw_loss(tape, spec.batch_size)), "pretrain": pretrain}
 
 
 def make(config: Config, spec: Spec) -> Agent:

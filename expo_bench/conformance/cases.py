@@ -86,6 +86,7 @@ class Case:
 
 EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
 SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is not the default
+REACH = {"residual_scale": 2.0, "alpha_lr": 0.0, "init_alpha": 0.01}
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
@@ -94,11 +95,18 @@ CASES = {
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
     # FASTER's backup draws its seed instead of taking the best: here it nearly takes it. Its filter critic learns at next states alone.
     "faster": Case(probe={"filter_temperature": 0.1, "edit_scale": 0.3, "init_alpha": 0.01}, exceeds="edit_scale", untaught=((0, 0),)),
+    "ibrl": Case(small={"explore_noise": 0.5}, probe={"actor_dropout": 0.0, "explore_noise": 0.02}),  # large enough to be clipped
     "idql": Case(value=expectile_value),
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
     "qam": Case(inert=frozenset({"edit_scale", "init_alpha"})),  # of qam_e
+    "pex": Case(value=expectile_value),
+    # A base policy of uniform actions: what corrects it has to see its action and to reach across. The entropy is as good as none, as DSRL's.
+    "policy_decorator": Case(
+        probe={"actor_input": "obs_base", **REACH}, exceeds="residual_scale", inert=frozenset({"progressive_steps"})
+    ),  # the schedule is of acting alone
+    "residual": Case(probe=REACH, exceeds="residual_scale"),
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 

@@ -59,6 +59,11 @@ def tanh_gaussian(
     return Actor(lambda key: networks.init(net, key, jnp.zeros(input_size)), sample, mode, draw)
 
 
+def centred(params: Params) -> Params:
+    """A fresh actor whose mean is 0 at every input: a residual begins at no residual."""
+    return {**params, "mean": jax.tree.map(jnp.zeros_like, params["mean"])}
+
+
 class SoftActor(NamedTuple):
     """An actor in training with its temperature alpha = exp(log_alpha)."""
 

@@ -23,6 +23,7 @@ class EditPolicy(NamedTuple):
     draw: Callable[..., actors.GaussianDraws]  # (tape, shape [...], training=False)
     edited: Callable[[actors.Params, jax.Array, jax.Array, actors.GaussianDraws], tuple[jax.Array, jax.Array]]
     # ^ eq. 1: (params, obs [..., O], action [..., A], draws) -> action + beta u [..., A], log-density of beta u [...]
+    mode: Callable[[actors.Params, jax.Array, jax.Array], jax.Array]  # (params, obs, action) -> action + beta u at u's mode [..., A]
 
 
 def make(
@@ -45,7 +46,11 @@ def make(
         action = action + scale * edit
         return jnp.clip(action, -1.0, 1.0) if clip else action, log_prob - action_size * jnp.log(scale)
 
-    return EditPolicy(actor.init, actor.draw, edited)
+    def mode(params: actors.Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+        action = action + scale * actor.mode(params, jnp.concatenate([obs, action], axis=-1))
+        return jnp.clip(action, -1.0, 1.0) if clip else action
+
+    return EditPolicy(actor.init, actor.draw, edited, mode)
 
 
 def of_first(policy: EditPolicy, params: actors.Params, obs: jax.Array, samples: jax.Array, draws: actors.GaussianDraws) -> jax.Array:

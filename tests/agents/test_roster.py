@@ -40,6 +40,8 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "expo dropout": Entry("expo", {"n_edits": 2, "edit_dropout": 0.5}),
     "dsrl train base": Entry("dsrl", {"train_base_online": True, "base": "diffusion", "q_aggregate": "mean", "backup_entropy": False}),
     "faster flow": Entry("faster", {"base": "flow", "edit_dropout": 0.5, "reachable_target_entropy": True}),
+    "ibrl max": Entry("ibrl", {"select": "max", "base": "flow", "actor_dropout": 0.0}),
+    "policy_decorator base seen": Entry("policy_decorator", {"actor_input": "obs_base", "base": "flow"}),
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
@@ -47,7 +49,17 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
 }
 
 
-SLOW = ("bc flow", "expo flow", "expo dropout", "faster flow", "rlpd entropy", "idql train base", "iql dropout")  # each a switch of one part
+SLOW = (
+    "bc flow",
+    "ibrl max",
+    "policy_decorator base seen",
+    "expo flow",
+    "expo dropout",
+    "faster flow",
+    "rlpd entropy",
+    "idql train base",
+    "iql dropout",
+)  # each a switch of one part
 
 
 def build(name: str) -> tuple[ModuleType, Any, Case]:
@@ -203,6 +215,12 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("fql", {"q_aggregate": "max"}),
         ("dsrl", {"q_aggregate": "max"}),
         ("dsrl", {"base": "gaussian"}),
+        ("ibrl", {"select": "mean"}),
+        ("ibrl", {"critic_subset": 6}),
+        ("ibrl", {"base": "gaussian"}),
+        ("policy_decorator", {"actor_input": "base"}),
+        ("policy_decorator", {"progressive_steps": 0.0}),
+        ("residual", {"critic_subset": 11}),
         ("faster", {"critic_subset": 1}),
         ("faster", {"base": "gaussian"}),
     ],
