@@ -16,6 +16,7 @@ CONFIG = {
     "edit_hidden": (64, 64),
     "critics": 4,
     "edit_scale": 0.1,
+    "progressive_steps": 500.0,  # Policy Decorator's, of 3,500 steps: in the authors' runs 1 to 80 % of the steps
     # A thousandth of the authors' steps wants larger ones: the same for every network of every agent.
     **dict.fromkeys(("lr", "critic_lr", "base_lr", "edit_lr", "actor_lr", "alpha_lr"), 1e-3),
 }

@@ -1,5 +1,6 @@
 """The experiments that come with the project: every file can be planned, and says what it claims to."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,31 @@ def test_the_learning_table_has_every_algorithm_twice():
 def test_nothing_kept_means_no_offline_row_in_a_batch():
     kept = {p.variant: p.protocol for p in planned("ablations/data.py")}["nothing kept"]
     assert kept.offline_rows == 0 and kept.warmup == "policy" and kept.warmup_steps > 0 and kept.offline_steps > 0
+
+
+def test_hybrid_sampling_is_a_protocol():
+    """Hy-Q's union and its share of a fifth beside RLPD's half and none, nothing else different."""
+    programs = planned("hy_q.py")
+    assert {p.agent for p in programs} == {"rlpd"} and {len(p.rows) for p in programs} == {10} and len(programs) == 2 * 4
+    protocols = {p.variant: p.protocol for p in programs}
+    assert protocols["hy_q"].sampling == "union" and protocols["half offline"].sampling == "mixed"
+    mixed = {name: protocol.offline_rows for name, protocol in protocols.items() if protocol.sampling == "mixed"}
+    assert mixed == {"hy_q 20% offline": 13, "half offline": 32, "no offline data": 0}
+    same = {dataclasses.replace(protocol, sampling="", offline_fraction=0.0) for protocol in protocols.values()}
+    assert len(same) == 1 and len({p.config for p in programs}) == 1
+
+
+def test_agents_on_a_frozen_base_policy_have_their_schedules_at_small_sizes():
+    """The residual of Policy Decorator is used throughout most of a small run; its base policy and PEX's offline policy are pretrained."""
+    programs = {p.agent: p for p in planned("learning/released.py")}
+    decorator = programs["policy_decorator"]
+    (steps,) = {row.hyper["progressive_steps"] for row in decorator.rows}
+    assert 0 < steps < (decorator.protocol.online_steps - decorator.protocol.warmup_steps) / 4
+    for name in ("ibrl", "pex", "policy_decorator", "residual"):
+        protocol = programs[name].protocol
+        assert protocol.offline_steps > 0 and protocol.warmup == "policy" and protocol.warmup_steps > 0
+    assert decorator.protocol.offline_rows == 0 and decorator.protocol.reward_shift == -1.0
+    assert programs["ibrl"].protocol.sampling == "union"
 
 
 def test_agents_named_beside_a_file_run_as_the_file_sets_them():
