@@ -127,7 +127,7 @@ class Denoiser(nn.Module):
 class MlpDenoiser(nn.Module):
     """The denoiser of Diffusion-QL, QSM, DAC, DIPO and QVPO: an MLP of [a_t, cond(t), s] with mish activations -> [..., A].
 
-    `learnt_time`: Fourier features with learnable frequencies (QSM, DAC) instead of fixed sinusoids (Diffusion-QL, DIPO, QVPO).
+    `learnt_time`: Fourier features with learnable frequencies (QSM) instead of fixed sinusoids (Diffusion-QL, DAC, DIPO, QVPO).
     """
 
     action_size: int

@@ -87,9 +87,14 @@ class Case:
 EDITS = frozenset({"edit_scale", "edit_lr", "alpha_lr", "init_alpha"})
 SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is not the default
 REACH = {"residual_scale": 2.0, "alpha_lr": 0.0, "init_alpha": 0.01}
+SOON = {"ema_start": 0, "ema_every": 1, "grad_clip": 0.1}  # targets that move at once, gradients that are clipped
+CRISP = {"grad_clip": 1.0, "backup_samples": 4}
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
+    # Guidance by Q's gradient overshoots in the last of few denoising steps, which on a probe is all that there is to see: they get more.
+    "dac": Case(small={**SOON, "dual_ascent": True}, probe={**SOON, **CRISP, "denoising_steps": 10, "eta": 0.3, "pessimism": 0.0}),
+    "diffusion_ql": Case(small=SOON, probe={**SOON, **CRISP, "eta": 20.0}, inert=frozenset({"temperature"})),
     # The entropy that DSRL keeps at 0 by design is that of an actor who covers half of its noise: here as good as none, also in the backup.
     "dsrl": Case(probe={"alpha_lr": 0.0, "init_alpha": 0.01}),
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
@@ -107,6 +112,7 @@ CASES = {
         probe={"actor_input": "obs_base", **REACH}, exceeds="residual_scale", inert=frozenset({"progressive_steps"})
     ),  # the schedule is of acting alone
     "residual": Case(probe=REACH, exceeds="residual_scale"),
+    "qsm": Case(probe={"denoising_steps": 20, "inverse_temperature": 3.0}),
     "rebrac": Case(small={"target_noise": 0.5}, inert=frozenset({"explore_noise"})),  # large enough to be clipped; noise on actions alone
 }
 

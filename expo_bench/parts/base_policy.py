@@ -6,6 +6,7 @@ Shape letters: B batch, N samples per state, T denoising steps, O observation, A
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -123,11 +124,16 @@ def diffusion_mlp(
 ) -> BasePolicy:
     """The diffusion policy of Diffusion-QL, QSM, DAC, DIPO and QVPO: `networks.MlpDenoiser`. `steps` and `rows` as in `make`.
 
-    `schedule`: "vp" or "cosine"; `sampler`: "ancestral" clips every step, "posterior" the action that each step predicts.
+    `schedule`: "vp" or "cosine"; `sampler`: "ancestral" clips every step (QSM), "posterior" the action that each step predicts, and
+    "posterior_beta" does so with the larger noise beta_t (DAC).
     """
     net = networks.MlpDenoiser(action_size, tuple(widths), time_features, tuple(time_widths), learnt_time)
     levels = diffusion.SCHEDULES[schedule](steps)
-    denoise = {"ancestral": diffusion.sample, "posterior": diffusion.sample_posterior}[sampler]
+    denoise = {
+        "ancestral": diffusion.sample,
+        "posterior": diffusion.sample_posterior,
+        "posterior_beta": partial(diffusion.sample_posterior, beta_noise=True),
+    }[sampler]
 
     def predict(params: Params, obs: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
         return networks.apply(net, params, obs, x, t.astype(jnp.float32))

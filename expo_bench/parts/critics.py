@@ -53,6 +53,11 @@ def min_of(critic: Ensemble, params: Params, subset: jax.Array, obs: jax.Array, 
     return jnp.min(critic.values(members(params, subset), obs, action), axis=0)
 
 
+def action_gradient(critic: Ensemble, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """The gradient of mean over members of Q(s, a) with respect to a, row by row -> [..., A]."""
+    return jax.grad(lambda a: jnp.sum(jnp.mean(critic.values(params, obs, a), axis=0)))(action)
+
+
 def td_target(reward: jax.Array, terminated: jax.Array, discount: jax.Array, next_value: jax.Array) -> jax.Array:
     """y = r + discount (1 - terminated) V(s') -> [B]; a truncated episode bootstraps."""
     return reward + discount * (1.0 - terminated) * next_value

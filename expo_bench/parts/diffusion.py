@@ -75,10 +75,13 @@ def start_of(schedule: Schedule, x: jax.Array, epsilon: jax.Array, t: jax.Array)
     return (x - jnp.sqrt(1 - alpha_hat) * epsilon) / jnp.sqrt(alpha_hat)
 
 
-def sample_posterior(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise: jax.Array) -> jax.Array:
+def sample_posterior(
+    epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise: jax.Array, beta_noise: bool = False
+) -> jax.Array:
     """Ancestral sampling from q(a_{t-1} | a_t, a_0) with a_0 clipped to [-1, 1] (Ho et al. 2020, eq. 7), as Diffusion-QL, DIPO and QVPO released it.
 
-    Shapes as in `sample`; smooth in `epsilon` wherever a_0 is not clipped, and clipped at the end.
+    Shapes as in `sample`; smooth in `epsilon` wherever a_0 is not clipped, and clipped at the end. `beta_noise`: the variance of a step is
+    beta_t instead of the posterior's beta_t (1 - alpha_hat_{t-1}) / (1 - alpha_hat_t), the larger of Ho et al.'s two choices (DAC).
     """
     before = jnp.concatenate([jnp.ones(1, schedule.alpha_hat.dtype), schedule.alpha_hat[:-1]])
 
@@ -87,8 +90,8 @@ def sample_posterior(epsilon: Callable, schedule: Schedule, x_init: jax.Array, s
         beta, alpha, alpha_hat = (v[t] for v in schedule)
         start = jnp.clip(start_of(schedule, x, epsilon(x, t), t), -1.0, 1.0)
         mean = (jnp.sqrt(before[t]) * beta * start + jnp.sqrt(alpha) * (1 - before[t]) * x) / (1 - alpha_hat)
-        deviation = jnp.sqrt(beta * (1 - before[t]) / (1 - alpha_hat))  # 0 at time 0
-        return mean + deviation * noise, None
+        variance = jnp.where(t > 0, beta, 0.0) if beta_noise else beta * (1 - before[t]) / (1 - alpha_hat)  # 0 at time 0
+        return mean + jnp.sqrt(variance) * noise, None
 
     steps = len(schedule.beta)
     x, _ = jax.lax.scan(denoise, x_init, (jnp.arange(steps - 1, -1, -1), step_noise))

@@ -45,6 +45,8 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "rlpd entropy": Entry("rlpd", {"backup_entropy": True}),
     "idql train base": Entry("idql", {"train_base_online": True}),
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
+    "dac hard": Entry("dac", {"guidance": "hard", "dual_ascent": False, "max_q_backup": True}),
+    "diffusion_ql max": Entry("diffusion_ql", {"max_q_backup": True}),
     "fql min normalised": Entry("fql", {"q_aggregate": "min", "normalise_q": True}),
 }
 
@@ -59,6 +61,8 @@ SLOW = (
     "rlpd entropy",
     "idql train base",
     "iql dropout",
+    "dac hard",
+    "diffusion_ql max",
 )  # each a switch of one part
 
 
@@ -212,6 +216,8 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("rlpd", {"critic_subset": 11}),
         ("sac", {"critic_subset": 3}),
         ("awac", {"temperature": 0.0}),
+        ("dac", {"guidance": "denoised"}),
+        ("diffusion_ql", {"critics": 1}),
         ("fql", {"q_aggregate": "max"}),
         ("dsrl", {"q_aggregate": "max"}),
         ("dsrl", {"base": "gaussian"}),
