@@ -95,6 +95,12 @@ def sample(mixture: Mixture, count: int, rng: np.random.Generator) -> np.ndarray
 EDGES = np.linspace(-1, 1, CELLS + 1)
 
 
+def middles() -> np.ndarray:
+    """The middle of every cell [G, G, D]."""
+    middle = (EDGES[:-1] + EDGES[1:]) / 2
+    return np.stack(np.meshgrid(middle, middle, indexing="ij"), axis=-1)
+
+
 def cells(mixture: Mixture) -> np.ndarray:
     """The probability of every cell of the grid on [-1, 1]^2 [G, G], exactly; what lies outside belongs to the cells at the edge."""
     return separable(mixture.weights, mixture.means, np.broadcast_to(mixture.deviations[:, None], mixture.means.shape))
@@ -105,6 +111,13 @@ def separable(weights: np.ndarray, means: np.ndarray, deviations: np.ndarray) ->
     edges = np.concatenate([[-np.inf], EDGES[1:-1], [np.inf]])
     share = np.diff(special.ndtr((edges - means[..., None]) / deviations[..., None]), axis=-1)
     return np.einsum("k,kx,ky->xy", weights, share[:, 0], share[:, 1])
+
+
+def within(mixture: Mixture) -> np.ndarray:
+    """`cells` of the mixture cut off at the edge of [-1, 1]^2 and normalised."""
+    share = np.diff(special.ndtr((EDGES - mixture.means[..., None]) / mixture.deviations[:, None, None]), axis=-1)
+    mass = np.einsum("k,kx,ky->xy", mixture.weights, share[:, 0], share[:, 1])
+    return mass / mass.sum()
 
 
 def histogram(samples: np.ndarray) -> np.ndarray:

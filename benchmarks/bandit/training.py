@@ -5,23 +5,36 @@ Every transition ends its episode. Behaviour is drawn afresh for every batch, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks.bandit import densities
 from expo_bench.agents.base import Agent, Spec
 from expo_bench.parts.critics import Ensemble
 from expo_bench.parts.replay import Batch
+from expo_bench.sweeps.compiled import CPU_OPTIONS
 
-BATCH, UPDATES = 256, 1
-SPEC = Spec(obs_size=1, action_size=densities.DIMENSIONS, batch_size=BATCH, updates=UPDATES)
 FIRST = 1_024  # actions that the replay starts with: behaviour, or, for who learns without data, uniform
-OWN = 16  # actions of the agent's own per call of `learn`
-
+OWN = 8  # actions of the agent's own per call of `learn`
+BLOCK = 500  # actions sampled at a time
 OBS = jnp.ones(1)
+
+
+class Phases(NamedTuple):
+    """How an agent is trained."""
+
+    batch: int  #     B
+    offline: int  #   steps of `pretrain`, on behaviour
+    online: int  #    calls of `learn`
+    fraction: float  # of behaviour in the batches of `learn`; the rest are the agent's own actions
+    data: densities.Mixture = densities.BEHAVIOUR  # what stands in behaviour's place
+
+
+def spec(batch: int) -> Spec:
+    return Spec(obs_size=1, action_size=densities.DIMENSIONS, batch_size=batch, updates=1)
 
 
 def transitions(action: jax.Array, after: jax.Array) -> Batch:
@@ -42,18 +55,19 @@ def behaviour(key: jax.Array, mixture: densities.Mixture, *shape: int) -> jax.Ar
 def acts(agent: Agent, state: Any, key: jax.Array, count: int, explore: bool) -> jax.Array:
     """[count, D] actions at the one observation."""
     act = lambda key: agent.act(state, OBS, agent.draw_act(key, explore), explore=explore)[0]
-    return jax.vmap(act)(jax.random.split(key, count))
+    keys = jax.random.split(key, count)
+    return jax.vmap(act)(keys) if count <= BLOCK else jax.lax.map(act, keys, batch_size=BLOCK)
 
 
-def train(agent: Agent, key: jax.Array, offline: int, online: int, fraction: float, data: densities.Mixture = densities.BEHAVIOUR) -> Any:
-    """`offline` steps of `pretrain` on behaviour, then `online` calls of `learn`, where a share `fraction` of every batch is behaviour and
-    the rest the agent's own actions, of which each call adds OWN -> its state."""
+def train(agent: Agent, key: jax.Array, phases: Phases) -> Any:
+    """`pretrain` on behaviour, then `learn` on behaviour and the agent's own actions, of which each call adds OWN -> its state."""
+    batch, fraction, data = phases.batch, phases.fraction, phases.data
     init_key, fill_key, offline_key, online_key = jax.random.split(key, 4)
     drop = lambda batch: batch if agent.mc_return else batch._replace(mc_return=None)
 
     def pretrain(state: Any, key: jax.Array) -> tuple[Any, None]:
         data_key, draw_key = jax.random.split(key)
-        action, after = behaviour(data_key, data, 2, BATCH)
+        action, after = behaviour(data_key, data, 2, batch)
         return agent.pretrain(state, drop(transitions(action, after)), agent.draw_pretrain(draw_key))[0], None
 
     def learn(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
@@ -62,21 +76,21 @@ def train(agent: Agent, key: jax.Array, offline: int, online: int, fraction: flo
         stored = FIRST + OWN * (step + 1)
         if fraction < 1:
             own = jax.lax.dynamic_update_slice_in_dim(own, acts(agent, state, act_key, OWN, True), stored - OWN, axis=0)
-        of_data = behaviour(data_key, data, UPDATES, BATCH)
-        replayed = own[jnp.minimum((jax.random.uniform(index_key, (UPDATES, BATCH)) * stored).astype(jnp.int32), stored - 1)]
-        is_data = jnp.arange(BATCH)[:, None] < round(fraction * BATCH)
+        of_data = behaviour(data_key, data, 1, batch)
+        replayed = own[jnp.minimum((jax.random.uniform(index_key, (1, batch)) * stored).astype(jnp.int32), stored - 1)]
+        is_data = jnp.arange(batch)[:, None] < round(fraction * batch)
         batches = drop(transitions(jnp.where(is_data, of_data, replayed), of_data))._replace(next_action=None, next_valid=None)
         return (agent.learn(state, batches, agent.draw(draw_key))[0], own), None
 
     state = agent.init(init_key)
-    if agent.pretrain is not None and offline:
-        state, _ = jax.lax.scan(pretrain, state, jax.random.split(offline_key, offline))
-    if agent.learn is not None and online:
+    if agent.pretrain is not None and phases.offline:
+        state, _ = jax.lax.scan(pretrain, state, jax.random.split(offline_key, phases.offline))
+    if agent.learn is not None and phases.online:
         uniform = jax.random.uniform(fill_key, (FIRST, densities.DIMENSIONS), minval=-1.0, maxval=1.0)
-        own = jnp.zeros((FIRST + OWN * online if fraction < 1 else FIRST, densities.DIMENSIONS))
+        own = jnp.zeros((FIRST + OWN * phases.online if fraction < 1 else FIRST, densities.DIMENSIONS))
         own = own.at[:FIRST].set(behaviour(fill_key, data, FIRST) if fraction else uniform)
-        keys = jax.random.split(online_key, online)
-        (state, _), _ = jax.lax.scan(learn, (state, own), (jnp.arange(online), keys))
+        keys = jax.random.split(online_key, phases.online)
+        (state, _), _ = jax.lax.scan(learn, (state, own), (jnp.arange(phases.online), keys))
     return state
 
 
@@ -89,11 +103,13 @@ def exact_critics(*, members: int, **_: Any) -> Ensemble:
     return Ensemble(lambda key: jnp.zeros(members), values)
 
 
-def compiled(agent: Agent, seeds: int, count: int, explore: bool, **phases: Any) -> Callable[[], jax.Array]:
-    """A function that trains all seeds and returns `count` actions of each [seeds, count, D]."""
+def run(agent: Agent, phases: Phases, seeds: int, count: int, explore: bool) -> np.ndarray:
+    """Train all seeds, then let each act `count` times [seeds, count, D]."""
 
     def one(seed: jax.Array) -> jax.Array:
         train_key, act_key = jax.random.split(jax.random.fold_in(jax.random.key(7), seed))
-        return acts(agent, train(agent, train_key, **phases), act_key, count, explore)
+        return acts(agent, train(agent, train_key, phases), act_key, count, explore)
 
-    return lambda: jax.jit(jax.vmap(one))(jnp.arange(seeds))
+    options = CPU_OPTIONS if jax.devices()[0].platform == "cpu" else None
+    numbers = jnp.arange(seeds)
+    return np.asarray(jax.jit(jax.vmap(one)).lower(numbers).compile(compiler_options=options)(numbers))
