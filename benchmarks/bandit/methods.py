@@ -78,7 +78,7 @@ class Method:
     def make(self) -> Agent:
         module = agents.load(self.agent)
         known = fields(module.Config)
-        shared = SIZES | (STEPS if self.claim else {})
+        shared = SIZES | NO_BACKUP | (STEPS if self.claim else {})
         values = {name: value for name, value in (shared | dict(self.config)).items() if name in known}
         ensemble = training.exact_critics if self.exact else critics.ensemble
         with mock.patch.object(critics, "ensemble", ensemble):
@@ -92,16 +92,17 @@ class Method:
 SIZES = {**sizes.CONFIG, "ema_tau": 0.01}  # the quickstart's; its EMA would lag behind so few steps
 STEPS = {"denoising_steps": 20, "flow_steps": 20}  # of the samplers, at which an exact denoiser comes close to its density
 
-ALONE = Phases(batch=256, offline=3_000, online=0, fraction=1.0)  #      the losses of an offline phase
-ON_DATA = Phases(batch=256, offline=0, online=3_000, fraction=1.0)  #    the same for those who have none
-BASE_FIRST = Phases(batch=256, offline=2_000, online=1_000, fraction=1.0)
+ALONE = Phases(batch=128, offline=3_000, online=0, fraction=1.0)  #      the losses of an offline phase
+ON_DATA = Phases(batch=128, offline=0, online=3_000, fraction=1.0)  #    the same for those who have none
+BASE_FIRST = Phases(batch=128, offline=2_000, online=1_000, fraction=1.0)
 TILTED_DATA = ALONE._replace(data=densities.TILTED)
-FRESH = Phases(batch=256, offline=0, online=3_000, fraction=0.0)  #      their own actions only
+FRESH = Phases(batch=128, offline=0, online=3_000, fraction=0.0)  #      their own actions only
 MIXED = Phases(batch=64, offline=1_500, online=1_500, fraction=0.5)
 ONLINE = MIXED._replace(fraction=0.0)
 
+NO_BACKUP = {"select_backup": "base", "backup_samples": 1}  # the cheapest: every transition ends its episode, so that none has an effect
 TAU = densities.TEMPERATURE
-SOFTMAX = {"n_edits": 0, "n_samples": 16, "select_act": "softmax", "select_backup": "base", "temperature": TAU}
+SOFTMAX = {"n_edits": 0, "n_samples": 16, "select_act": "softmax", "temperature": TAU}
 WITH_BC = {"bc_weight": minimisers.BC_WEIGHT, "inverse_temperature": (1 + minimisers.BC_WEIGHT) / TAU}
 STEERED = [  # by Q
     Method("expo, softmax of 16", "expo", BASE_FIRST, "tilted", minimisers.SOFTMAX, SOFTMAX),
