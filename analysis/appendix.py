@@ -96,6 +96,40 @@ def protocols_section(results: Results) -> str:
     return page.section(title, page.table(header, rows, group=True), note)
 
 
+def search_section(manifests: Sequence[Manifest], best: int = 5) -> str:
+    """How hyperparameters were chosen, where a search chose them; nothing otherwise."""
+    parts = []
+    for manifest in manifests:
+        search = manifest.get("search")
+        if not isinstance(search, dict):
+            continue
+        choosing, reporting = (_span(manifest_seeds) for manifest_seeds in (search["seeds"], manifest.get("seeds", [])))
+        ranges = "; ".join(
+            f"{axis} from {r['low']:g} to {r['high']:g}{' (logarithmic)' if r['log'] else ''}" for axis, r in search["ranges"].items()
+        )
+        tried = search["tried"]
+        count = len({json.dumps(point["values"]) for point in tried})
+        how = (
+            f"{manifest.data['experiment']}: {count} points of a Sobol sequence over {ranges}. Chosen by the mean final score over tasks on "
+            f"{choosing}, which are in no number above; those come from {reporting}. The best of many scores is an overestimate: its score "
+            f"here is not the method's. All points: run folder {search['folder']}."
+        )
+        rows = []
+        for method in dict.fromkeys((point["agent"], point["variant"]) for point in tried):
+            for place, point in enumerate([p for p in tried if (p["agent"], p["variant"]) == method][:best]):
+                name = f"{method[0]} ({method[1]})" if method[1] else method[0]
+                values = ", ".join(f"{axis.partition('.')[2]} {value:g}" for axis, value in point["values"].items())
+                score = "diverged" if point["score"] is None else f"{point['score']:.3f}"
+                rows.append([name, values, score, "chosen" if place == 0 else ""])
+        header = ["method", "values", "score in the search", ""]
+        parts += [page.paragraph(how), page.table(header, rows, numbers=header[2:3], group=True)]
+    return page.section("Chosen by search", *parts) if parts else ""
+
+
+def _span(seeds: Sequence[int]) -> str:
+    return f"seeds {min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}" if seeds else "no seeds"
+
+
 def appendix_section(manifests: Sequence[Manifest]) -> str:
     parts = []
     for manifest in manifests:

@@ -104,6 +104,7 @@ def _page(findings: Findings, drawings: dict, published: bool, refresh: int) -> 
         sections.settings_section(figures["settings"]),
         sections.critics_section(figures["critics"]),
         sections.remarks_section(findings),
+        appendix.search_section(manifests),
         appendix.compute_section(manifests),
         appendix.protocols_section(findings.results),
         appendix.appendix_section(manifests),

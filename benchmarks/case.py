@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from benchmarks import flops, synthetic
 from experiments import quickstart
@@ -87,6 +88,7 @@ class Stepper:
 
     def __init__(self, program: grid.Program, compiled: Compiled, task: runner.Task, size: int) -> None:
         self.calls, self.dataset, self.protocol = compiled.calls, task.dataset, program.protocol
+        self.tallies = {name: compiled.tally(name, np.full(size, -1)) for name in compiled.tallies}
         seeds, self.hyper = stack(program.rows, size)
         self.env_step = 0
         self.state = jax.block_until_ready(self.calls["init"](seeds, self.hyper))
@@ -95,8 +97,8 @@ class Stepper:
         """Seconds of `count` gradient steps of "pretrain" or loop iterations of "online"."""
         clock = loop.Clock(jnp.int32(0), jnp.int32(self.env_step))
         began = time.perf_counter()
-        self.state, metrics = self.calls[name](self.state, clock, jnp.int32(count), self.hyper, self.dataset)
-        jax.block_until_ready((self.state, metrics))
+        self.state, self.tallies[name] = self.calls[name](self.state, clock, jnp.int32(count), self.hyper, self.dataset, self.tallies[name])
+        jax.block_until_ready((self.state, self.tallies[name]))
         if name == "online":
             self.env_step += count * self.protocol.num_envs
         return time.perf_counter() - began

@@ -7,6 +7,7 @@ CONFIG = {
     "n_samples": 4,
     "n_edits": 4,
     "n_samples_eval": 4,
+    "train_samples": 8,
     "denoising_steps": 5,
     "flow_steps": 5,
     "base_hidden": 64,

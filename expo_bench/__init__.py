@@ -12,14 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from expo_bench.errors import UserError
-from expo_bench.sweeps.experiment import Experiment, Method
+from expo_bench.sweeps.experiment import Experiment, Method, Range, Search
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
 
-__all__ = ["Experiment", "Method", "UserError", "run"]
+__all__ = ["Experiment", "Method", "Range", "Search", "UserError", "run"]
 
 
 def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -> pd.DataFrame:
@@ -28,6 +28,6 @@ def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -
     One row per task, agent, variant, cell of hyperparameters, seed and evaluation; `frame.attrs["folder"]` names the folder.
     Raises UserError for an experiment that cannot be run.
     """
-    from expo_bench.sweeps import runner
+    from expo_bench.sweeps import search
 
-    return runner.run(experiment, out, **options)
+    return search.run(experiment, out, **options)

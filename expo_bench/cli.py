@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from expo_bench.errors import UserError
+from expo_bench.errors import Interrupted, UserError
 from expo_bench.options import Check, Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, NewAgent, Report, Sweep, Table
 
 
@@ -28,6 +28,23 @@ def pairs(items: Sequence[str], option: str) -> dict[str, str]:
             raise UserError(f"{option} {name}: given twice")
         result[name] = value
     return result
+
+
+PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
+OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "report")
+
+
+def resumed_experiment(args: Sweep):
+    """The experiment of the run folder --resume, under another plan where one is asked for."""
+    from expo_bench.sweeps import manifest as manifests
+    from expo_bench.sweeps.folder import read_manifest
+
+    for field in dataclasses.fields(Sweep):
+        if field.name not in (*PLAN_OPTIONS, *OTHER_OPTIONS) and getattr(args, field.name) != field.default:
+            named = "an experiment file" if field.name == "file" else f"--{field.name.replace('_', '-')}"
+            raise UserError(f"--resume {args.resume}: what to run is in its manifest; leave out {named}")
+    experiment = manifests.experiment_of(read_manifest(args.resume), args.resume)
+    return dataclasses.replace(experiment, **{name: value for name in PLAN_OPTIONS if (value := getattr(args, name)) is not None})
 
 
 def experiment_of(args: Sweep):
@@ -64,19 +81,57 @@ def experiment_of(args: Sweep):
             raise unknown("field in --set (no agent that runs has it)", name, known)
     methods = [dataclasses.replace(m, config={**m.config, **of_agent.get(m.name, {})}) for m in methods]
     protocol = {**base.protocol, **pairs(args.protocol, "--protocol")}
+    if args.episodes is not None and args.episodes < 1:  # in a protocol 0 means all
+        raise UserError(f"--episodes: episodes must be at least 1, got {args.episodes}")
     protocol |= {n: getattr(args, n) for n in ("online_steps", "offline_steps", "episodes") if getattr(args, n) is not None}
-    vary = {**base.vary, **{axis: tuple(values.split(",")) for axis, values in pairs(args.vary, "--vary").items()}}
-    return dataclasses.replace(base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, **given)
+    vary = {**base.vary, **{axis: axis_of(axis, values) for axis, values in pairs(args.vary, "--vary").items()}}
+    search = search_of(args, base)
+    return dataclasses.replace(
+        base, methods=methods, protocol=protocol, vary=vary, config={**base.config, **shared}, search=search, **given
+    )
+
+
+def axis_of(name: str, text: str):
+    """ "0.1,0.2" as its values, "log(1e-5,1e-3)" and "uniform(0,1)" as ranges."""
+    from expo_bench.sweeps.experiment import Range
+
+    scale, bracket, inside = text.partition("(")
+    if not bracket:
+        return tuple(text.split(","))
+    try:
+        low, high = (float(number) for number in inside.removesuffix(")").split(","))
+    except ValueError:
+        low = high = float("nan")
+    if scale not in ("log", "uniform") or not text.endswith(")") or not abs(low) + abs(high) < float("inf"):
+        raise UserError(f"--vary {name}: expected values such as 0.1,0.2 or a range, log(1e-5,1e-3) or uniform(0,1), got {text!r}")
+    return Range(low, high, log=scale == "log")
+
+
+def search_of(args: Sweep, base):
+    """The search of the options over that of the experiment; None for neither."""
+    from expo_bench.sweeps.experiment import Search
+
+    given = {"method": args.search, "samples": args.samples, "seeds": args.search_seeds}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and args.search is None and base.search is None:
+        raise UserError("--samples and --search-seeds belong to a search: --search sobol")
+    return dataclasses.replace(base.search or Search(), **given) if given else base.search
 
 
 def sweep(args: Sweep, command: str) -> None:
     import time
 
-    from expo_bench.sweeps import runner
+    from expo_bench.sweeps import runner, search
     from expo_bench.sweeps.progress import duration
 
     began = time.perf_counter()
-    frame = runner.run(experiment_of(args), args.out, command=command)
+    if not args.checkpoint_minutes > 0:
+        raise UserError(f"--checkpoint-minutes must be above 0, got {args.checkpoint_minutes}")
+    options = {"command": command, "checkpoint_minutes": args.checkpoint_minutes, "resume_anyway": args.resume_anyway}
+    if args.resume is None:
+        frame = search.run(experiment_of(args), args.out, **options)
+    else:
+        frame = runner.run(resumed_experiment(args), args.resume, **options)
     folder = frame.attrs["folder"]
     if args.report:
         report(Report((Path(folder),)))
@@ -289,6 +344,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `expo-bench list | head`
         with contextlib.suppress(OSError):
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    except Interrupted as interrupted:
+        print(f"\ninterrupted; {interrupted}", file=sys.stderr)
+        sys.exit(128 + interrupted.signal)
     except KeyboardInterrupt:
         print("\ninterrupted; the evaluations so far are in the run folder", file=sys.stderr)
         sys.exit(130)

@@ -30,7 +30,14 @@ class Sweep:
     first_seed: int | None = None
     """number of the first seed (default 0)"""
     vary: tuple[str, ...] = ()
-    """axes, agent.field=value,value: those of traced fields join the seeds in one program, those of static fields make programs of their own"""
+    """axes, agent.field=value,value: those of traced fields join the seeds in one program, those of static fields make programs of their own.
+    With --search also ranges: agent.field=log(1e-5,1e-3) or uniform(0,1)"""
+    search: Literal["sobol"] | None = None
+    """choose the values of the ranges in --vary on seeds of their own (in a folder OUT-search), then run what was chosen on --seeds others"""
+    samples: int | None = None
+    """points of the search per agent (default 16; powers of two cover the ranges best)"""
+    search_seeds: int | None = None
+    """seeds per point (default 3)"""
     set: tuple[str, ...] = ()
     """config fields, field=value for all agents that have the field, or agent.field=value for one (`expo-bench list AGENT` shows them)"""
     protocol: tuple[str, ...] = ()
@@ -54,7 +61,13 @@ class Sweep:
     name: str | None = None
     """name of the experiment"""
     out: Path | None = None
-    """a new folder for the results (default: the next free one under runs/)"""
+    """a folder for the results (default: the next free one under runs/): a new one, or that of the same sweep, interrupted, which then goes on"""
+    resume: Path | None = None
+    """go on with the sweep of this run folder, as its manifest describes it; takes no options that say what to run"""
+    resume_anyway: bool = False
+    """go on also on another device, with other versions, another precision or block: the curves are then not those of an uninterrupted run"""
+    checkpoint_minutes: float = 10.0
+    """minutes between checkpoints; one is also written on SIGTERM and Ctrl-C"""
     report: bool = True
     """write the report at the end"""
 

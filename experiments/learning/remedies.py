@@ -11,9 +11,10 @@ from experiments.learning import released
 from expo_bench import Method
 
 NO_ENTROPY = {"backup_entropy": False}
+EMA_AT_ONCE = {"ema_start": 0, "ema_every": 1}
 
 
-def remedy(agent: str, variant: str, config: dict, **protocol: int) -> Method:
+def remedy(agent: str, variant: str, config: dict, **protocol: float) -> Method:
     (method,) = released.EXPERIMENT.methods_of([agent])
     return dataclasses.replace(method, variant=variant, config=config, protocol={**method.protocol, **protocol})
 
@@ -34,5 +35,15 @@ EXPERIMENT = dataclasses.replace(
         remedy("rlpd", "20 updates", {}, updates=20),
         remedy("rlpd", "first alpha 0.01", {"init_alpha": 0.01}),
         remedy("idql", "4 updates, imitates online", {"train_base_online": True}, updates=4),
+        remedy("diffusion_ql", "EMA from the start", EMA_AT_ONCE),
+        remedy("diffusion_ql", "eta 0.1", {"eta": 0.1}),
+        remedy("dac", "EMA from the start", EMA_AT_ONCE),
+        remedy("dac", "eta 10", {"eta": 10.0}),
+        remedy("dipo", "half offline data", {}, offline_fraction=0.5),
+        remedy("qvpo", "half offline data", {}, offline_fraction=0.5),
+        remedy("qsm", "half offline data", {}, offline_fraction=0.5),
+        remedy("qsm", "half offline data, bc_weight 10", {"bc_weight": 10.0}, offline_fraction=0.5),
+        remedy("residual", "first alpha 0.01", {"init_alpha": 0.01}),
+        remedy("policy_decorator", "first alpha 0.01", {"init_alpha": 0.01}),
     ],
 )

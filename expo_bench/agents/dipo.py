@@ -1,15 +1,17 @@
-"""DIPO: policy representation via diffusion probability models (Yang et al., arXiv 2305.13122), as released (github.com/BellmanTimeHut/DIPO).
+"""DIPO: policy representation via diffusion probability models (Yang et al., arXiv 2305.13122), as released
+(github.com/BellmanTimeHut/DIPO).
 
 Online from scratch. A diffusion policy imitates actions that climb Q:
 - critics: y = r + discount min_K Q'(s', a'), a' one sample of the policy's EMA;
-- action gradient: `ascent_steps` Adam steps a <- a + action_lr ... grad_a min_K Q(s, a), clipped to [-1, 1] after each, the gradient of a whole
-  batch clipped to the norm `action_clip` A (algorithm 2);
+- action gradient: `ascent_steps` steps of Adam, with learning rate `action_lr`, from the batch's actions up min_K Q(s, a), clipped to
+  [-1, 1] after each; the gradient of all the batch's actions together is clipped to the norm `action_clip` A (algorithm 2);
 - policy: the denoising loss on those actions.
 One sample acts; evaluation denoises without noise between the steps. Gradients of critics and policy are clipped by their norms.
 
-Deviations: released, every improved action replaces the one it came from in a second buffer of (s, a), so that an action that is drawn n times
-has climbed n `ascent_steps`; here the replay buffer belongs to the loop and keeps what was executed, so that each draw climbs from the
-executed action anew, by at most `ascent_steps` action_lr in a dimension, and the policy imitates improved actions of this one update.
+Deviations: released, every improved action replaces the one it came from in a second buffer of (s, a), so that an action that is drawn n
+times has climbed n `ascent_steps`; here the replay buffer belongs to the loop and keeps what was executed, so that each draw climbs from
+the executed action anew, by about `ascent_steps` action_lr (0.6) in a dimension, and the policy imitates what the present critics make of
+it.
 Released, policy and critics draw batches of their own; here both learn from the same. Xavier-uniform initialisation.
 Not checked against the official code.
 """
@@ -94,7 +96,7 @@ def parts_of(config: Any, spec: Spec) -> Parts:
     def clipped(scale: float, lr: jax.Array | float) -> optax.GradientTransformation:
         return optax.chain(optax.scale(scale), optax.clip_by_global_norm(config.grad_clip), optax.adam(lr, eps=1e-5))
 
-    # The clip sees the released losses: the policy's is a mean over dimensions (here: a sum), the critics' a sum over critics (here: a mean).
+    # The clip sees the released losses: the policy's is a mean over dimensions (here a sum), the critics' a sum over critics (here a mean).
     return Parts(policy, critic, clipped(1 / spec.action_size, config.actor_lr), clipped(config.critics, config.critic_lr))
 
 

@@ -1,18 +1,18 @@
 """IBRL: imitation bootstrapped reinforcement learning (Hu et al., arXiv 2311.02198), as released for observations of states.
 
-A base policy learns by imitation offline and is frozen. Online a deterministic actor pi learns beside it, and of the two actions
-{pi(s) + noise, base(s)} one is taken by its value, to act and in the TD backup alike:
+A base policy learns by imitation offline and is frozen. Online a deterministic actor pi learns beside it, and of the two actions {pi(s) +
+noise, base(s)} one is taken by its value, to act and in the TD backup alike:
 - selection: softmax of Q / temperature (the release's "ibrl_soft", temperature 1 / 10) or the maximum ("ibrl"), Q the minimum of a random
   subset of M of the K target critics;
 - critic: y = r + discount min_M Q'(s', a*), a* selected from {pi'(s') + clipped noise, base(s')} with the target actor pi', M drawn anew;
 - actor: -min_K Q(s, pi(s) + clipped noise), the gradient passing straight through the clip of the action to [-1, 1].
-U critic steps, then one of the actor and of its target on the last batch. The noise is N(0, 0.1^2). Dropout is on in the actor's loss and, as
-the release insists, in the target actor of the backup. Evaluation takes pi's mean, and selects as exploration does. Demonstrations and online
-data form one buffer; the warm-up is the base policy's.
+U critic steps, then one of the actor and of its target on the last batch. The noise is N(0, 0.1^2). Dropout is on in the actor's loss and,
+as the release insists, in the target actor of the backup. Evaluation takes pi's mean, and selects as exploration does. Demonstrations and
+online data form one buffer; the warm-up is the base policy's.
 
-Deviations: the base policy is this suite's diffusion or flow, of which one sample is drawn (released: a deterministic network);
-single-step returns (released: 3 steps); Xavier initialisation; the critics' loss is their mean (released: their sum). The release
-learns on every second environment step (5 critic steps and one of the actor), here on every one; its states are stacks of 3.
+Deviations: the base policy is this suite's diffusion or flow, of which one sample is drawn (released: a deterministic network); single-step
+returns (released: 3 steps); Xavier initialisation; the critics' loss is their mean (released: their sum). The release learns on every
+second environment step (5 critic steps and one of the actor), here on every one; its states are stacks of 3.
 Not checked against the official code.
 """
 

@@ -12,11 +12,11 @@ a += action_lr grad Q, clipped to [-1, 1], the best on the way kept (eq. 3.2 and
 
 Variant: `conservative` off, plain TD.
 
-Deviations: critics are regressions on scalars (released: a cross-entropy over 128 bins in [-100, 0], against which the weight 0.005 is set),
-Xavier-uniform (released: orthogonal), a subset draws its members without repeats (released: with); base policy and critics learn offline
-at the same time (released: 3,000 epochs of imitation first, then 1,000 of the critics); the policy's step follows the U critic steps of each
-environment step on the last batch (released: after whole episodes, as many steps of the policy, on batches of its own, then of the critics);
-no warm-up of the base policy's learning rate and no cosine, no restart of the critics' optimiser online.
+Deviations: critics are regressions on scalars (released: a cross-entropy over 128 bins in [-100, 0], against which the weight 0.005 is
+set), Xavier-uniform (released: orthogonal), a subset draws its members without repeats (released: with); base policy and critics learn
+offline at the same time (released: 3,000 epochs of imitation first, then 1,000 of the critics); the policy's step follows the U critic
+steps of each environment step, on the last batch (released: after whole episodes, as many steps of the policy, on batches of its own, then
+of the critics); no warm-up of the base policy's learning rate and no cosine, no restart of the critics' optimiser online.
 Not checked against the official code.
 """
 
@@ -65,8 +65,8 @@ class Config:
     ema_tau: float = traced(0.002, "Polyak step of the base policy's EMA")
 
 
-# Half of every online batch is offline data; one warm-up episode of the policy, then one episode at a time. The authors ran AntMaze, kitchen
-# and Calvin, each episode of up to 1,000 steps an epoch; evaluated every 50 epochs.
+# Half of every online batch is offline data; one warm-up episode of the policy, then one episode (of up to 1,000 steps) an epoch, evaluated
+# every 50 epochs. The authors ran AntMaze, kitchen and Calvin.
 PROTOCOL = Protocol(
     offline_steps=1_000_000,
     warmup_steps=1_000,
@@ -109,7 +109,10 @@ class Draws(NamedTuple):
 
 
 def soft_maximum(q_uniform: jax.Array, q_policy: jax.Array, q_data: jax.Array, floor: jax.Array) -> jax.Array:
-    """log-mean-exp of Q over n uniform actions [M, B, n], n times each of the policy's [M, B, 2], raised to floor [B], and the data's [M, B]."""
+    """log-mean-exp of Q over n uniform actions [M, B, n], n times each of the policy's [M, B, 2], raised to floor [B], the data's [M, B].
+
+    A `floor` of -inf, a return that is not known yet, raises nothing.
+    """
     n = q_uniform.shape[-1]
     weight = jnp.array([*[1.0] * n, n, n, 1.0])
     q = jnp.concatenate([q_uniform, jnp.maximum(q_policy, floor[:, None]), q_data[..., None]], axis=-1)

@@ -1,16 +1,16 @@
 """PEX: policy expansion (Zhang et al., arXiv 2302.00935), as released.
 
-IQL learns offline (Kostrikov et al., arXiv 2110.06169); its policy is then frozen and joined by a new one. Of the two actions
-{mean of the offline policy, sample of the new one} one is drawn by softmax of Q / temperature, Q the minimum of the critics (eq. 5 and 6).
-Online V and the critics go on as IQL's, and the new policy learns by likelihood weighted with min(exp(beta (Q(s, a) - V(s))), 100), where a
-is drawn from the expanded policy at the batch's state, not from the batch. The release decides what is not in the equations:
+IQL learns offline (Kostrikov et al., arXiv 2110.06169); its policy is then frozen and joined by a new one. Of the two actions {mean of the
+offline policy, sample of the new one} one is drawn by softmax of Q / temperature, Q the minimum of the critics. Online V and
+the critics go on as IQL's, and the new policy learns by likelihood weighted with min(exp(beta (Q(s, a) - V(s))), 100), where a is drawn
+from the expanded policy at the batch's state, not from the batch. The release decides what is not in the equations:
 - the online critics select, the target critics after their step weigh, against V after its step; the offline policy's weights come from
   target critics and V of before it;
 - evaluation takes the new policy's mean and the better action, but in a share of 0.1 of the cases, each by itself, a sample of either;
 - the warm-up is the expanded policy's, whose new member is untrained; half of every batch is offline data.
 
-Deviations: the critics' target takes V after its step, as IQL's release does (PEX's: before it); the policies are IQL's here, a Gaussian about a
-tanh with a deviation that does not depend on the state, clipped to [-1, 1] (the release's file of the policy was not read); Xavier
+Deviations: the critics' target takes V after its step, as IQL's release does (PEX's: before it); the policies are IQL's here, a Gaussian
+about a tanh with a deviation that does not depend on the state, clipped to [-1, 1] (the release's file of the policy was not read); Xavier
 initialisation.
 Not checked against the official code.
 """

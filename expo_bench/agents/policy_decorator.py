@@ -1,16 +1,18 @@
 """Policy Decorator (Yuan et al., arXiv 2412.13630): a bounded residual on a frozen base policy, learnt by soft actor-critic, as released.
 
-A base policy learns by imitation offline and is frozen. Its action is decorated: a = base + alpha_r u with a tanh-Gaussian residual u ~ pi(u | s).
+A base policy learns by imitation offline and is frozen. Its action is decorated: a = base + alpha_r u with a tanh-Gaussian residual u ~
+pi(u | s).
 - critic, of the sum: y = r + discount (min_K Q'(s', base' + alpha_r u') - alpha log pi(u' | s'));
 - actor: alpha log pi(u | s) - min_K Q(s, base + alpha_r u); target entropy -A;
 - progressive exploration: in the n-th call of learn the residual is used with probability min(n / H, 1), else the base action alone.
-One step of critics, actor and temperature on each of the U batches. Evaluation always uses the residual, at its mode. The replay holds online
-data alone; the warm-up is the base policy's. `actor_input` "obs_base" is the release's option of a residual that sees the base action.
+One step of critics, actor and temperature on each of the U batches. Evaluation always uses the residual, at its mode. The replay holds
+online data alone; the warm-up is the base policy's. `actor_input` "obs_base" is the release's option of a residual that sees the base
+action.
 
-Deviations: the base policy is this suite's diffusion or flow, one action at a time (released: Diffusion Policy's U-Net by 4 DDIM steps, chunks
-of 4, or a Behaviour Transformer); the base actions of actor loss and backup are sampled anew (released: stored in the replay, of the same
-distribution); the schedule's n starts after the warm-up (released: at the first step, with uniform residuals until learning starts); one
-update per environment step (released: 16 per 64); log_std is clipped to [-20, 2] and begins near 0 (released: a tanh onto that range,
+Deviations: the base policy is this suite's diffusion or flow, one action at a time (released: Diffusion Policy's U-Net by 4 DDIM steps,
+chunks of 4, or a Behaviour Transformer); the base actions of actor loss and backup are sampled anew (released: stored in the replay, of the
+same distribution); the schedule's n starts after the warm-up (released: at the first step, with uniform residuals until learning starts);
+one update per environment step (released: 16 per 64); log_std is clipped to [-20, 2] and begins near 0 (released: a tanh onto that range,
 which begins at -9); the temperature's loss is alpha (entropy - target), not log alpha (entropy - target), with the entropy of before the
 actor's step; the gradient of all critics is clipped together, and their loss is the mean (released: each by itself, the sum).
 Not checked against the official code.

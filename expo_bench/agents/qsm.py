@@ -57,7 +57,7 @@ PROTOCOL = Protocol(
     warmup_steps=10_000, online_steps=1_000_000, updates=1, batch_size=256, offline_fraction=0.0, eval_every=10_000, eval_episodes=10
 )
 # The authors ran DeepMind's control suite alone; on AntMaze the length and the reward are EXPO's.
-SUITES = {"adroit": {}, "antmaze": {"protocol": {"online_steps": 300_000, "reward_shift": -1.0}}}
+SUITES = {"antmaze": {"protocol": {"online_steps": 300_000, "reward_shift": -1.0}}}
 
 
 class QsmState(NamedTuple):

@@ -1,10 +1,11 @@
 """QVPO: Q-weighted variational policy optimisation (Ding et al., arXiv 2405.16173), as released (github.com/wadx2019/qvpo).
 
-Online from scratch. A diffusion policy imitates the best of its own samples, weighted by their advantage, and, to stay broad, uniform actions:
+Online from scratch. A diffusion policy imitates the best of its own samples, weighted by their advantage, and, to stay broad, uniform
+actions:
 - critics: y = r + discount max_n min_K Q'(s', a_n) over `n_samples` samples of the policy's EMA;
 - policy: with a* the best of `train_samples` samples under Q = min_K Q_k, V the mean of Q over them and the weight w = max(Q(s, a*) - V, 0)
-  ("qadv"), the mean of w |eps(a*_t, t) - eps|^2 and, for `uniform_samples` uniform actions, of entropy_weight w |eps(u_t, t) - eps|^2 over all
-  of these rows;
+  ("qadv"), the mean of w |eps(a*_t, t) - eps|^2 and, for `uniform_samples` uniform actions, of entropy_weight w |eps(u_t, t) - eps|^2 over
+  all of these rows;
 - entropy_weight falls linearly over `entropy_decay_steps` updates, to `entropy_floor` at the least.
 The best of `n_samples` acts, the best of `n_samples_eval` in evaluation. Gradients of critics and policy are clipped by their norms.
 

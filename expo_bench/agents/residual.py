@@ -1,9 +1,9 @@
-"""A residual on a frozen base policy, learnt off-policy: the residual policy of ResiP (Ankile et al., arXiv 2407.16677) under RLPD's learning.
+"""A residual on a frozen base policy, learnt off-policy: ResiP's residual policy (Ankile et al., arXiv 2407.16677) under RLPD's learning.
 
-ResiP itself is PPO in 1,024 environments; this file keeps its policy and replaces its learning, so that it can be laid beside the off-policy
-methods here. A base policy learns by imitation offline and is frozen; a residual that sees the state and the base action is added to it,
-a = base + alpha u, u ~ pi(u | s, base), alpha = 0.1, and begins at a mean of 0. This is EXPO's edit policy without EXPO's choice among
-candidates, on a base policy that does not go on learning. Learning is RLPD's (Ball et al., arXiv 2302.02948):
+ResiP itself is PPO in 1,024 environments; this file keeps its policy and replaces its learning, so that it can be laid beside the
+off-policy methods here. A base policy learns by imitation offline and is frozen; a residual that sees the state and the base action is
+added to it, a = base + alpha u, u ~ pi(u | s, base), alpha = 0.1, and begins at a mean of 0. This is EXPO's edit policy without EXPO's
+choice among candidates, on a base policy that does not go on learning. Learning is RLPD's (Ball et al., arXiv 2302.02948):
 - critic: y = r + discount min_M Q'(s', base' + alpha u'), base' ~ base(s'), K critics with LayerNorm, M of them at random;
 - residual: alpha_e log pi(u | s, base) - mean_K Q(s, base + alpha u), base ~ base(s); target entropy of u: -A / 2.
 U critic steps, then one of residual and temperature on the last batch; half of every batch is offline data. Evaluation takes the residual's
@@ -11,8 +11,9 @@ mode; the warm-up is the base policy's.
 
 From ResiP's release: alpha, the residual's inputs, widths 2 x 256, its start at 0 (a last layer of zeros), the diffusion base. What else
 differs from it: u is a tanh-Gaussian whose deviation depends on the state and is learnt with an entropy bonus (released: a Gaussian, not
-squashed, log deviation -1 fixed, no bonus); discount 0.99 (released: 0.999 over 700 steps, GAE 0.95); the base acts a step at a time, unless
-the protocol asks for chunks, whose residual is then chosen with them (released: the base plans a chunk, the residual corrects each step of it).
+squashed, log deviation -1 fixed, no bonus); discount 0.99 (released: 0.999 over 700 steps, GAE 0.95); the base acts a step at a time,
+unless the protocol asks for chunks, whose residual is then chosen with them (released: the base plans a chunk, the residual corrects each
+step of it).
 Not checked against the official code.
 """
 

@@ -89,12 +89,14 @@ SOFTMAX = frozenset({"temperature", "temperature_decay"})  # of a rule that is n
 REACH = {"residual_scale": 2.0, "alpha_lr": 0.0, "init_alpha": 0.01}
 SOON = {"ema_start": 0, "ema_every": 1, "grad_clip": 0.1}  # targets that move at once, gradients that are clipped
 CRISP = {"grad_clip": 1.0, "backup_samples": 4}
+TILT = {"flow_steps": 10, "inverse_temperature": 40.0, "pessimism": 0.0}
 CASES = {
     "cal_ql": Case(small={"lagrange": True}),
     "cql": Case(inert=frozenset({"target_gap"})),  # without the multiplier that seeks it
     # Guidance by Q's gradient overshoots in the last of few denoising steps, which on a probe is all that there is to see: they get more.
     "dac": Case(small={**SOON, "dual_ascent": True}, probe={**SOON, **CRISP, "denoising_steps": 10, "eta": 0.3, "pessimism": 0.0}),
     "diffusion_ql": Case(small=SOON, probe={**SOON, **CRISP, "eta": 20.0}, inert=frozenset({"temperature"})),
+    "dipo": Case(probe={"action_lr": 0.1}),  # the distance that an action may climb is 20 of it
     # The entropy that DSRL keeps at 0 by design is that of an actor who covers half of its noise: here as good as none, also in the backup.
     "dsrl": Case(probe={"alpha_lr": 0.0, "init_alpha": 0.01}),
     "expo": Case(small={"n_edits": 2}, probe={"n_edits": 4}, exceeds="edit_scale", inert=SOFTMAX),
@@ -105,7 +107,11 @@ CASES = {
     "idql_online": Case(inert=EDITS | SOFTMAX),  # is EXPO with n_edits = 0
     "ifql": Case(value=expectile_value),
     "iql": Case(value=expectile_value),
-    "qam": Case(inert=frozenset({"edit_scale", "init_alpha"})),  # of qam_e
+    # A coarser ascent on fewer samples, and without the gap that cql_weight = 0 switches off: half of the work.
+    "pa_rl": Case(probe={"conservative": False, "n_samples": 4, "n_climb": 2, "ascent_steps": 2, "denoising_steps": 2, "action_lr": 0.1}),
+    # A tilt as strong as it takes to come close to the best action needs the authors' ten steps. The edits' fields are those of qam_e.
+    "qam": Case(probe=TILT, inert=frozenset({"edit_scale", "init_alpha"})),
+    "qam_e": Case(probe=TILT),
     "pex": Case(value=expectile_value),
     # A base policy of uniform actions: what corrects it has to see its action and to reach across. The entropy is as good as none, as DSRL's.
     "policy_decorator": Case(

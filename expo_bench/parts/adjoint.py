@@ -1,10 +1,10 @@
 """Adjoint matching of a flow (Domingo-Enrich et al., arXiv 2409.08861), as QAM released it (Li and Levine, arXiv 2601.14234).
 
-A flow of velocity v_slow, sampled with the memoryless noise sigma(t), is to be tilted by exp(-cost): v_fast learns the velocity whose samples
-have density proportional to that of v_slow times exp(-cost(x_1)). No gradient runs through a chain of v_fast: along a chain of it the lean
-adjoint goes backwards by vector-Jacobian products of the fixed v_slow, and v_fast regresses on it, step by step.
+A flow of velocity v_slow, sampled with the memoryless noise sigma(t), is to be tilted by exp(-cost): v_fast learns the velocity whose
+samples have density proportional to that of v_slow times exp(-cost(x_1)). No gradient runs through a chain of v_fast: along a chain of it
+the lean adjoint goes backwards by vector-Jacobian products of the fixed v_slow, and v_fast regresses on it, step by step.
 
-Velocities come in as functions `velocity(x, t)`, x [..., A], t [...]; everything random comes in as an argument. K Euler steps of h = 1 / K.
+Velocities come in as functions `velocity(x, t)`, x [..., A], t [...]; everything random as an argument. K Euler steps of h = 1 / K.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def sigma(t: jax.Array, h: float) -> jax.Array:
 def rollout(fast: Callable, slow: Callable, x0: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A chain of the memoryless SDE of v_fast -> x_i at every t_i [K, ..., A], and where it ends [..., A], not clipped.
 
-    x += h (2 v_fast(x, t) - x / (t + h)) + sqrt(h) sigma(t) noise from x0 [..., A] with noise [K - 1, ..., A]; the last step is v_slow's own
-    x += h v_slow(x, t), without noise.
+    x += h (2 v_fast(x, t) - x / (t + h)) + sqrt(h) sigma(t) noise from x0 [..., A] with noise [K - 1, ..., A]; the last step is v_slow's
+    own x += h v_slow(x, t), without noise.
     """
     steps = len(noise) + 1
     h, t = 1 / steps, times(steps)

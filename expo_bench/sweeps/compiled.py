@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,14 +16,15 @@ import numpy as np
 from envs.core import Environment
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps.grid import Program, Row
-from expo_bench.training import loop
+from expo_bench.training import loop, tally
 
 PHASES = {  # name: which arguments are per row, which are given up by the caller
     "init": ((True, True), ()),
-    "pretrain": ((True, False, False, True, False), (0,)),
-    "online": ((True, False, False, True, False), (0,)),
+    "pretrain": ((True, False, False, True, False, True), (0, 5)),
+    "online": ((True, False, False, True, False, True), (0, 5)),
     "evaluate": ((True, False, True), ()),
 }
+TALLIED = ("pretrain", "online")
 
 
 # Measured on the quickstart's EXPO: a third less compile time, the same speed (matrix products come from a library, not from LLVM).
@@ -51,9 +53,16 @@ class Compiled:
     """Executables by phase, and what compiling them cost."""
 
     calls: dict[str, Callable]
+    state: Any  #         shapes of the run's state, [rows, ...]
+    tallies: dict[str, Any]  # shapes of the tally of each phase that has one
     seconds: float  #     of compile time, summed over the phases (they are compiled side by side)
     bytes_per_row: int  # of the run's state
     temporary_bytes: int  # the largest phase's scratch memory, all devices of this host
+
+    def tally(self, phase: str, diverged: np.ndarray) -> tally.Tally:
+        """An empty tally of a phase, for rows that diverged [rows] at these steps before."""
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.tallies[phase])
+        return zeros._replace(diverged=np.array(diverged, np.int32))
 
 
 def needed_phases(program: Program) -> list[str]:
@@ -90,23 +99,30 @@ class Builder:
         chunk = (state, loop.Clock(number, number), number, hyper, jax.ShapeDtypeStruct(dataset.shape, dataset.dtype))
         arguments = {"init": (seeds, hyper), "evaluate": (state, number, hyper), "pretrain": chunk, "online": chunk}
         phases = needed_phases(program)
-        futures = {name: self.pool.submit(self._compile, getattr(run, name), name, used, arguments[name]) for name in phases}
+        futures = {name: self.pool.submit(self._compile, run, name, used, arguments[name]) for name in phases}
         return lambda: self._collect(futures, state, size)
 
-    def _compile(self, fn: Callable, phase: str, used: Sequence[jax.Device], arguments: tuple) -> tuple[Callable, float]:
+    def _compile(self, run: loop.Run, phase: str, used: Sequence[jax.Device], arguments: tuple) -> tuple[Callable, float, Any]:
+        """(executable, seconds that it took, shapes of the phase's tally)."""
         rowwise, donate = PHASES[phase]
         start = time.perf_counter()
+        seen = None
+        if phase in TALLIED:
+            state, _, _, hyper, dataset = arguments
+            seen = jax.eval_shape(jax.vmap(functools.partial(run.nothing, phase), in_axes=(0, 0, None)), state, hyper, dataset)
+            arguments = (*arguments, seen)
         with jax.default_matmul_precision(self.precision):
-            lowered = device_rows.over_rows(fn, used, rowwise, donate).lower(*arguments)
+            lowered = device_rows.over_rows(getattr(run, phase), used, rowwise, donate).lower(*arguments)
             executable = lowered.compile(compiler_options=CPU_OPTIONS if used[0].platform == "cpu" else None)
-        return executable, time.perf_counter() - start
+        return executable, time.perf_counter() - start, seen
 
     def _collect(self, futures: dict[str, Future], state: Any, size: int) -> Compiled:
         results = {name: future.result() for name, future in futures.items()}
-        temporary = [executable.memory_analysis() for executable, _ in results.values()]
+        temporary = [executable.memory_analysis() for executable, *_ in results.values()]
         scratch = max((m.temp_size_in_bytes for m in temporary if m is not None), default=0)
-        calls = {name: executable for name, (executable, _) in results.items()}
-        return Compiled(calls, sum(s for _, s in results.values()), state_bytes(state) // size, scratch)
+        calls = {name: executable for name, (executable, *_) in results.items()}
+        tallies = {name: seen for name, (*_, seen) in results.items() if seen is not None}
+        return Compiled(calls, state, tallies, sum(s for _, s, _ in results.values()), state_bytes(state) // size, scratch)
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)

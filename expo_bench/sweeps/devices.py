@@ -44,6 +44,11 @@ def block_rows(rows: int, devices: int, wanted: int | None) -> int:
     return wanted or -(-rows // devices)
 
 
+def row_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Of an array whose leading axis is the rows."""
+    return NamedSharding(Mesh(np.asarray(devices), ("rows",)), PartitionSpec("rows"))
+
+
 def over_rows(fn: Callable, devices: Sequence[jax.Device], rowwise: Sequence[bool], donate: Sequence[int] = ()) -> Callable:
     """`fn` of one row as a jitted function of many: vmapped within a device, sharded over the devices.
 

@@ -30,6 +30,24 @@ class Method:
 
 
 @dataclasses.dataclass(frozen=True)
+class Range:
+    """An axis from which a search draws: uniform from low to high, or uniform in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Choose the values of the ranges in `vary` first, on seeds of their own; then run the experiment with what was chosen on other seeds."""
+
+    samples: int = 16  #        points per agent, the same for all tasks
+    seeds: int = 3  #           to choose with: first_seed and the next; the experiment's own come after them
+    method: str = "sobol"  #    a scrambled Sobol sequence
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """What a sweep runs: every task x method x cell of `vary` x seed."""
 
@@ -38,7 +56,7 @@ class Experiment:
     methods: Sequence[Method | str]
     seeds: int = 5
     first_seed: int = 0
-    vary: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)  #     "expo.edit_scale": (0.05, 0.1); axes multiply
+    vary: Mapping[str, Sequence[Any] | Range] = dataclasses.field(default_factory=dict)  # "expo.edit_scale": (0.05, 0.1); axes multiply
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #             overrides for every agent that has the field
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #           overrides for every agent
     comparison: str = "released"  #     each agent under its authors' protocol, or "equal": all under EXPO's
@@ -46,6 +64,7 @@ class Experiment:
     engine: str = "auto"  #             "mjx", "mujoco" or "auto"
     precision: str = "float32"  #       of matrix products: float32, tensorfloat32 or bfloat16
     block_rows: int | None = None  #    rows per program and device; None: all rows spread evenly over the devices
+    search: Search | None = None  #     where `vary` has ranges
 
     def all_methods(self) -> list[Method]:
         return [Method(m) if isinstance(m, str) else m for m in self.methods]
@@ -68,7 +87,10 @@ def validate(experiment: Experiment) -> None:
     need(bool(experiment.methods), "no agents")
     need(experiment.seeds >= 1, f"seeds must be at least 1, got {experiment.seeds}")
     need(experiment.first_seed >= 0, f"first_seed must not be negative, got {experiment.first_seed}")
-    need(experiment.first_seed + experiment.seeds <= 2**31, f"seeds must stay below 2**31, got first_seed {experiment.first_seed}")
+    choosing = experiment.search.seeds if experiment.search else 0
+    need(
+        experiment.first_seed + choosing + experiment.seeds <= 2**31, f"seeds must stay below 2**31, got first_seed {experiment.first_seed}"
+    )
     need(experiment.comparison in ("released", "equal"), f"comparison must be 'released' or 'equal', got {experiment.comparison!r}")
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
     need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
@@ -76,7 +98,10 @@ def validate(experiment: Experiment) -> None:
     files: dict[str, str] = {}
     for method in experiment.all_methods():
         other = files.setdefault(method.name, method.agent)
-        need(other == method.agent, f"the agents {other} and {method.agent} have one name, {method.name!r}; expected a name of its own for each")
+        need(
+            other == method.agent,
+            f"the agents {other} and {method.agent} have one name, {method.name!r}; expected a name of its own for each",
+        )
     labels = [(m.name, m.variant) for m in experiment.all_methods()]
     need(len(set(labels)) == len(labels), f"two methods have the same agent and variant: {labels}")
     need(len(set(experiment.tasks)) == len(experiment.tasks), f"a task is named twice: {list(experiment.tasks)}")
@@ -85,8 +110,19 @@ def validate(experiment: Experiment) -> None:
         agent, dot, field = axis.partition(".")
         need(bool(dot and field), f"an axis is written agent.field, got {axis!r}")
         need(agent in names, f"axis {axis!r} names an agent that does not run (running: {', '.join(sorted(names))})")
+        if isinstance(values, Range):
+            need(experiment.search is not None, f"axis {axis!r} is a range: name a search (--search sobol --samples 64)")
+            need(values.low < values.high, f"axis {axis!r}: expected a range from low to high, got {values.low:g} to {values.high:g}")
+            need(not values.log or values.low > 0, f"axis {axis!r}: a logarithmic range must begin above 0, got {values.low:g}")
+            continue
         need(len(values) > 0, f"axis {axis!r} has no values")
         need(len(set(values)) == len(values), f"axis {axis!r} has a value twice: {list(values)}")
+
+    if (search := experiment.search) is not None:
+        need(search.method == "sobol", f"search must be 'sobol', got {search.method!r}")
+        need(search.samples >= 2, f"samples must be at least 2, got {search.samples}")
+        need(search.seeds >= 1, f"search_seeds must be at least 1, got {search.seeds}")
+        need(any(isinstance(v, Range) for v in experiment.vary.values()), "a search needs a range: --vary expo.critic_lr=log(1e-5,1e-3)")
 
 
 def load(path: str | Path) -> Experiment:

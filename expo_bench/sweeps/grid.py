@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,8 @@ from expo_bench.config import fields, replace, traced_values
 from expo_bench.errors import UserError, unknown
 from expo_bench.protocol import Protocol
 from expo_bench.protocol import validate as validate_protocol
-from expo_bench.sweeps.experiment import Experiment, Method
+from expo_bench.sweeps import search
+from expo_bench.sweeps.experiment import Experiment, Method, Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,8 @@ def _of_method(
     axes = {axis: values for axis, values in experiment.vary.items() if axis.partition(".")[0] == method.name}
     by_structure: dict[Any, list[Row]] = {}
     seen: list[dict[str, Any]] = []
-    for cell in itertools.product(*axes.values()):
-        values = {axis.partition(".")[2]: value for axis, value in zip(axes, cell, strict=True)}
+    for cell in _cells(axes, experiment, fields(config), where):
+        values = {axis.partition(".")[2]: value for axis, value in cell.items()}
         varied = replace(config, where, **values)
         if hasattr(module, "validate"):
             module.validate(varied, where)
@@ -87,7 +89,24 @@ def _of_method(
         structure = dataclasses.replace(varied, **traced_values(config))
         rows = [Row(experiment.first_seed + s, hyper, labels) for s in range(experiment.seeds)]
         by_structure.setdefault(structure, []).extend(rows)
-    return [Program(task, method.name, module, method.variant, structure, protocol, tuple(rows)) for structure, rows in by_structure.items()]
+    return [
+        Program(task, method.name, module, method.variant, structure, protocol, tuple(rows)) for structure, rows in by_structure.items()
+    ]
+
+
+def _cells(axes: Mapping[str, Any], experiment: Experiment, known: Mapping[str, dataclasses.Field], where: str) -> Iterator[dict[str, Any]]:
+    """The cells of a method: lists of values multiply, with each other and with the points that a search draws from the ranges together."""
+    ranges = {axis: values for axis, values in axes.items() if isinstance(values, Range)}
+    for axis in ranges:
+        field = known.get(axis.partition(".")[2])
+        if field is not None and field.metadata["kind"] != "traced":
+            raise UserError(f"{where}: {field.name} shapes the program; expected values such as {axis}=8,16 instead of a range")
+    points = search.points(ranges, experiment.search.samples) if ranges else [{}]
+    lists = {axis: values for axis, values in axes.items() if axis not in ranges}
+    for values in itertools.product(*lists.values()):
+        for point in points:
+            chosen = {**dict(zip(lists, values, strict=True)), **point}
+            yield {axis: chosen[axis] for axis in axes}
 
 
 def _protocol(experiment: Experiment, method: Method, own: ModuleType, suite: str | None, where: str) -> Protocol:

@@ -17,37 +17,6 @@ from expo_bench.errors import UserError
 PACKAGES = ("expo-bench", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
 
 
-def check_out(out: str | Path | None) -> None:
-    """Refuse an --out that `new_folder` will refuse, before anything is built."""
-    if out is None:
-        return
-    folder = Path(out)
-    try:
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise UserError(f"--out {folder}: already holds something; name a new folder (nothing is ever overwritten)")
-        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be created: {error.strerror}") from None
-    if not above.is_dir():
-        raise UserError(f"--out {folder}: cannot be created: {above} is a file, expected a folder")
-
-
-def new_folder(out: str | Path | None, name: str) -> Path:
-    """The folder of a run. A folder that already holds something is refused; without `out` the next free name under runs/ is taken."""
-    check_out(out)
-    if out is None:
-        root, n = Path("runs"), 1
-        while (folder := root / (name if n == 1 else f"{name}-{n}")).exists():
-            n += 1
-    else:
-        folder = Path(out)
-    try:
-        (folder / "results").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be created: {error.strerror}") from error
-    return folder
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Temporary name, then rename: a reader never sees half a file, and a full disk leaves the old one."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -66,13 +35,14 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=1, default=str) + "\n").encode())
 
 
-def write_agent_files(folder: Path, modules: Iterable[ModuleType]) -> dict[str, dict[str, str]]:
-    """Copy the agent files among `modules` into the run folder, as they were when they were loaded -> their part of the manifest."""
-    sources = {own.name: own for own in map(files.own, modules) if own}
-    for name, own in sources.items():
-        (folder / "agents").mkdir(exist_ok=True)
+def write_agent_files(folder: Path, modules: Iterable[ModuleType]) -> None:
+    """Copy the agent files among `modules` into the run folder, as they were when they were loaded."""
+    for name, own in {own.name: own for own in map(files.own, modules) if own}.items():
+        try:
+            (folder / "agents").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder / 'agents'}: cannot be created: {error.strerror}") from error
         write_atomically(folder / "agents" / f"{name}.py", own.content)
-    return {name: {"file": str(own.path), "sha256": own.digest, "copy": f"agents/{name}.py"} for name, own in sources.items()}
 
 
 def write_rows(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
@@ -84,6 +54,31 @@ def write_rows(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
     buffer = io.BytesIO()
     pd.DataFrame(rows).to_parquet(buffer, compression="zstd", index=False)
     write_atomically(folder / "results" / f"{name}.parquet", buffer.getvalue())
+
+
+def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows that `write_rows` wrote; none where there is no file yet. Raises UserError for a file that cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "results" / f"{name}.parquet"
+    if not path.exists():
+        return []
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except (OSError, pa.ArrowException) as error:
+        text = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({text}); delete it, and the runs in it are done again") from None
+    numbers = {field.name for field in table.schema if pa.types.is_floating(field.type)}
+    return [{k: _value(v, k in numbers) for k, v in row.items()} for row in table.to_pylist()]
+
+
+def _value(value: Any, number: bool) -> Any:
+    """A cell as it was given to `write_rows`: NaN is stored as null, a tuple as a list."""
+    if value is None and number:
+        return float("nan")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A whole training run as pure functions of one row (one seed, one set of hyperparameters), written once for all agents.
 
 Nothing here knows of vmap, devices or disks. A row's randomness is a function of (its seed, phase, step), so a run may be cut into chunks
-anywhere. The clock (steps done) is an argument that all rows of a sweep share: what it gates stays a branch and never becomes a select.
+anywhere, and what its steps report is added up step by step (`tally`). The clock (steps done) is an argument that all rows of a sweep share: what it gates stays a branch and never becomes a select.
 
 Shape letters: B batch, U updates per environment step, E evaluation episodes, H horizon, C action-chunk length, W packed width.
 """
@@ -19,10 +19,12 @@ from envs.core import Environment, State, Step, autoreset
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
-from expo_bench.training import returns
+from expo_bench.training import returns, tally
 from expo_bench.training.sampling import Offline, Sampler
+from expo_bench.training.tally import Tally
 
 Hyper = dict[str, jax.Array]  # the traced fields of the agent's config, each []
+GivenStep = Callable[[jax.Array, Any], tuple[Any, Metrics]]  # (i, state) -> the i-th step of a call
 
 # One stream of keys per purpose, so that adding a draw to one changes nothing in another.
 INIT, PRETRAIN, ONLINE, EVALUATE = range(4)
@@ -55,12 +57,16 @@ class Clock(NamedTuple):
 
 
 class Run(NamedTuple):
-    """The phases of a run. `count` is the number of steps to do, a traced integer: one program serves chunks of any length."""
+    """The phases of a run. `count` is the number of steps to do, a traced integer: one program serves chunks of any length. `seen` is the
+    tally to go on with; without it a new one is begun."""
 
     init: Callable  #      (seed, hyper) -> RunState
-    pretrain: Callable  #  (state, clock, count, hyper, dataset [n, W]) -> (RunState, metrics): gradient steps
-    online: Callable  #    (state, clock, count, hyper, dataset) -> (RunState, metrics): loop iterations of num_envs steps, warm-up included
+    pretrain: Callable  #  (state, clock, count, hyper, dataset [n, W], seen) -> (RunState, Tally): gradient steps
+    online: (
+        Callable  #    (state, clock, count, hyper, dataset, seen) -> (RunState, Tally): loop iterations of num_envs steps, warm-up included
+    )
     evaluate: Callable  #  (state, evaluation, hyper) -> metrics of E episodes; `evaluation` [] int32 numbers it
+    nothing: Callable  #   (phase, state, hyper, dataset) -> the empty Tally of a phase ("pretrain", "online")
 
 
 def stream(seed: jax.Array, purpose: int) -> jax.Array:
@@ -104,7 +110,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
 
     # -- offline -----------------------------------------------------------------------------------------------------------------------
 
-    def pretrain(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
+    def pretrain_step(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> GivenStep:
         agent, discount = agent_of(hyper), discount_of(hyper)
         offline = offline_of(agent, hyper, dataset)
         phase_key = stream(state.seed, PRETRAIN)
@@ -114,8 +120,15 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             batch = sampler.offline(batch_key, offline, discount)
             return agent.pretrain(agent_state, batch, agent.draw_pretrain(draw_key))
 
-        agent_state, metrics = _repeat(gradient_step, state.agent, count)
-        return state._replace(agent=agent_state), metrics
+        return gradient_step
+
+    def pretrain(
+        state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
+    ) -> tuple[RunState, Tally]:
+        seen = nothing("pretrain", state, hyper, dataset) if seen is None else seen
+        step = pretrain_step(state, clock, hyper, dataset)
+        agent_state, seen = _repeat(step, state.agent, count, seen, lambda i: clock.grad_step + i)
+        return state._replace(agent=agent_state), seen
 
     # -- online ------------------------------------------------------------------------------------------------------------------------
 
@@ -178,12 +191,25 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         # All rows share the clock, so this stays a branch under vmap.
         warming_up = env_step < protocol.warmup_steps
         agent_state, metrics = jax.lax.cond(warming_up, skip, learn, state.agent) if protocol.warmup_steps else learn(state.agent)
-        return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(steps.reward)}
+        reward = jnp.where(steps.blown_up, 0.0, steps.reward)  # of a blow-up it may be anything
+        return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(reward)}
 
-    def online(state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array) -> tuple[RunState, Metrics]:
+    def online_step(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> GivenStep:
         agent, discount = agent_of(hyper), discount_of(hyper)
         offline = offline_of(agent, hyper, dataset)
-        return _repeat(lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, offline, discount), state, count)
+        return lambda i, s: one_step(agent, s, clock.env_step + i * protocol.num_envs, offline, discount)
+
+    def online(
+        state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
+    ) -> tuple[RunState, Tally]:
+        seen = nothing("online", state, hyper, dataset) if seen is None else seen
+        step = online_step(state, clock, hyper, dataset)
+        return _repeat(step, state, count, seen, lambda i: clock.env_step + i * protocol.num_envs)
+
+    def nothing(phase: str, state: RunState, hyper: Hyper, dataset: jax.Array) -> Tally:
+        step_of, carried = (pretrain_step, state.agent) if phase == "pretrain" else (online_step, state)
+        zero = jnp.zeros((), jnp.int32)
+        return tally.empty(jax.eval_shape(lambda s: step_of(state, Clock(zero, zero), hyper, dataset)(zero, s)[1], carried))
 
     # -- evaluation --------------------------------------------------------------------------------------------------------------------
 
@@ -237,7 +263,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             **measured,
         }
 
-    return Run(init, pretrain, online, evaluate)
+    return Run(init, pretrain, online, evaluate, nothing)
 
 
 class Seen(NamedTuple):
@@ -258,15 +284,12 @@ def _returns_seen(seen: Seen, protocol: Protocol, discount: jax.Array) -> jax.Ar
     return to_go[:: protocol.chunk]
 
 
-def _repeat(step: Callable[[jax.Array, Any], tuple[Any, Metrics]], state: Any, count: jax.Array) -> tuple[Any, Metrics]:
-    """`count` steps, and the mean of their metrics (nothing but zeros for count 0)."""
-    shapes = jax.eval_shape(lambda s: step(jnp.zeros((), jnp.int32), s)[1], state)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
+def _repeat(step: GivenStep, state: Any, count: jax.Array, seen: Tally, number: Callable[[jax.Array], jax.Array]) -> tuple[Any, Tally]:
+    """`count` steps, and what they report added to what was `seen`. `number` gives the i-th of them its number in the run."""
 
-    def body(i: jax.Array, carry: tuple[Any, Metrics]) -> tuple[Any, Metrics]:
-        state, total = carry
+    def body(i: jax.Array, carry: tuple[Any, Tally]) -> tuple[Any, Tally]:
+        state, seen = carry
         state, metrics = step(i, state)
-        return state, jax.tree.map(lambda t, m: t + m.astype(jnp.float32), total, metrics)
+        return state, tally.add(seen, metrics, number(i))
 
-    state, total = jax.lax.fori_loop(0, count, body, (state, zeros))
-    return state, jax.tree.map(lambda t: t / jnp.maximum(count, 1), total)
+    return jax.lax.fori_loop(0, count, body, (state, seen))

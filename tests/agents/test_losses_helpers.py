@@ -302,7 +302,7 @@ def test_policy_decorator_clips_its_gradients() -> None:
 
 
 def test_residual_by_hand() -> None:
-    """The residual sees the base action; no entropy in the backup; the mean of the new critics for the actor; target entropy of u -A / 2."""
+    """The residual sees the base action; no entropy in the backup; the mean of the new critics; target entropy of u -A / 2."""
     config = residual.Config(**BASE, **SIZES, edit_hidden=(6,), critics=4, residual_scale=0.4, init_alpha=0.3, actor_lr=0.05)
     agent = residual.make(config, SPEC)
     state = jit(agent.init)(jax.random.key(0))

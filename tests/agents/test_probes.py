@@ -18,7 +18,7 @@ ALL = {name: name for name in agents.AGENTS if name not in SAME} | {"template": 
 WITH_VALUE = [n for n, agent in ALL.items() if agents.load(agent).make(agents.load(agent).Config(), SPEC).value is not None]
 
 
-KINDRED = ("idql_online", "ifql", "sac")  # beside EXPO, IDQL and RLPD, whose parts they are made of
+KINDRED = ("idql_online", "ifql", "qam_e", "sac")  # beside EXPO, IDQL, QAM and RLPD, whose parts they are made of
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.soak) if n in KINDRED else n for n in WITH_VALUE])

@@ -1,7 +1,7 @@
 """What every agent has to be, whatever its algorithm: one table over all of them and their variants, and the template of new ones.
 
-Every entry lives alone, with its hyperparameters as constants; every algorithm also in a block of rows, with its hyperparameters as arguments.
-The verdicts are those of `expo-bench check`.
+Every algorithm lives in a block of rows, with its hyperparameters as arguments; settings, variants and a few algorithms also alone, with their
+hyperparameters as constants (`make soak`: all of them). The verdicts are those of `expo-bench check`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
 import pytest
 
 from expo_bench import agents
@@ -23,8 +24,16 @@ from expo_bench.errors import UserError
 
 TEMPLATE = str(Path(files.__file__).with_name("template.py"))
 NAMES = [*agents.AGENTS, "template"]
-SETTINGS = ("cql", "idql_online", "qam_e", "qc_fql", "redq", "sac")  # other defaults of another agent's `make`: they live alone, as variants do
+SETTINGS = (
+    "cql",
+    "idql_online",
+    "qam_e",
+    "qc_fql",
+    "redq",
+    "sac",
+)  # other defaults of another agent's `make`: they live alone, as variants do
 COMPOSED = [name for name in NAMES if name not in SETTINGS]
+ALSO_ALONE = ("bc", "expo", "fql", "rlpd")
 
 
 class Entry(NamedTuple):
@@ -47,6 +56,7 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "iql dropout": Entry("iql", {"actor_dropout": 0.5, "actor_decay_steps": 100}),
     "dac hard": Entry("dac", {"guidance": "hard", "dual_ascent": False, "max_q_backup": True}),
     "diffusion_ql max": Entry("diffusion_ql", {"max_q_backup": True}),
+    "pa_rl plain": Entry("pa_rl", {"conservative": False}),
     "fql min normalised": Entry("fql", {"q_aggregate": "min", "normalise_q": True}),
 }
 
@@ -63,6 +73,8 @@ SLOW = (
     "iql dropout",
     "dac hard",
     "diffusion_ql max",
+    "pa_rl plain",
+    "qam_e",
 )  # each a switch of one part
 
 
@@ -78,15 +90,32 @@ class Alone(NamedTuple):
     life: life.Alone
 
 
-@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.soak) if n in SLOW else n for n in ROSTER])
-def alone(request: pytest.FixtureRequest) -> Alone:
-    return lives_alone(request.param)
+class Block(NamedTuple):
+    name: str
+    case: Case
+    life: life.Block
 
 
 @cache
 def lives_alone(name: str) -> Alone:
     module, config, case = build(name)
     return Alone(case, life.alone(module, config, whole=name in COMPOSED))
+
+
+@cache
+def lives_in_a_block(name: str) -> Block:
+    module, config, case = build(name)
+    return Block(name, case, life.block(module, config))
+
+
+@pytest.fixture(params=[pytest.param(n, marks=pytest.mark.soak) if n in SLOW else n for n in ROSTER])
+def alone(request: pytest.FixtureRequest) -> Alone:
+    """An entry by itself; of an algorithm that lives in a block, the first row, which has the defaults."""
+    if request.param not in COMPOSED:
+        return lives_alone(request.param)
+    block, row = lives_in_a_block(request.param).life, lambda tree: jax.tree.map(lambda x: x[0], tree)
+    first = row(block.first)
+    return Alone(lives_in_a_block(request.param).case, life.Alone(build(request.param)[1], row(block.start), first, first, block.traces))
 
 
 def test_everything_is_finite(alone: Alone) -> None:
@@ -110,16 +139,9 @@ def test_learning_moves_the_state(alone: Alone) -> None:
     assert not rules.moved(alone.life)
 
 
-class Block(NamedTuple):
-    name: str
-    case: Case
-    life: life.Block
-
-
-@pytest.fixture(scope="module", params=COMPOSED)
+@pytest.fixture(params=COMPOSED)
 def block(request: pytest.FixtureRequest) -> Block:
-    module, config, case = build(request.param)
-    return Block(request.param, case, life.block(module, config))
+    return lives_in_a_block(request.param)
 
 
 def test_other_values_and_keys_are_the_same_program(block: Block) -> None:
@@ -137,9 +159,12 @@ def test_a_row_does_not_see_its_neighbours(block: Block) -> None:
     assert not rules.neighbours(block.life)
 
 
-def test_a_row_equals_the_run_alone(block: Block) -> None:
+@pytest.mark.parametrize("name", [n if n in ALSO_ALONE else pytest.param(n, marks=pytest.mark.soak) for n in COMPOSED])
+def test_a_row_equals_the_run_alone(name: str) -> None:
     """To float tolerance, its hyperparameters as constants instead of arguments: the order of sums changes with the shape."""
-    assert not rules.equals_alone(block.life, lives_alone(block.name).life)
+    alone = lives_alone(name)
+    assert not rules.equals_alone(lives_in_a_block(name).life, alone.life)
+    assert not rules.types(alone.life) + rules.one_trace(alone.life.traces) + rules.finite(*alone.life[1:4])
 
 
 def test_every_traced_field_has_its_effect(block: Block) -> None:
@@ -229,6 +254,7 @@ def test_an_unknown_field_is_answered_with_its_neighbours() -> None:
         ("residual", {"critic_subset": 11}),
         ("faster", {"critic_subset": 1}),
         ("faster", {"base": "gaussian"}),
+        ("pa_rl", {"critic_subset": 11}),
     ],
 )
 def test_what_cannot_run_is_refused_before_it_does(name: str, values: dict) -> None:

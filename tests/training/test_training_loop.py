@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_agent
 from toy import SMALL, Walk, dataset
 
 from expo_bench import agents
@@ -14,7 +15,7 @@ from expo_bench.agents.base import Agent
 from expo_bench.config import fields, traced_values
 from expo_bench.parts import replay
 from expo_bench.protocol import Protocol
-from expo_bench.training import loop, returns
+from expo_bench.training import loop, returns, tally
 from expo_bench.training.sampling import Offline, Sampler
 
 PROTOCOL = Protocol(offline_steps=10, online_steps=40, updates=2, batch_size=8, eval_every=20, eval_episodes=4)
@@ -76,6 +77,33 @@ def test_a_run_may_be_cut_into_chunks_anywhere(rlpd):
         np.testing.assert_array_equal(a, b)
 
 
+def test_what_is_reported_of_a_run_does_not_depend_on_its_cuts_either():
+    """The linear agent; the sums of a run in one piece, and in pieces of 1, 7 and 12 steps."""
+    run = loop.make(Walk(), tiny_agent.make, tiny_agent.Config(), PROTOCOL, 60)
+    hyper, data = hyper_of(tiny_agent.Config()), packed(dataset())
+    state = run.init(jnp.int32(0), hyper)
+    online = jax.jit(run.online)
+    zero = run.nothing("online", state, hyper, data)
+    whole = online(state, clock(), jnp.int32(20), hyper, data, zero)
+    seen, done = zero, 0
+    for count in (1, 7, 12):
+        state, seen = online(state, clock(env_step=done), jnp.int32(count), hyper, data, seen)
+        done += count
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves((state, seen)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(seen.steps) == 20 and int(seen.diverged) == -1
+
+
+def test_long_sums_lose_nothing_and_the_first_step_that_is_not_finite_is_kept():
+    """200,000 times 0.1: a plain float32 sum is off by 3e-3."""
+    values = lambda i: {"x": jnp.float32(0.1), "y": jnp.where((i == 17) | (i == 30), jnp.nan, 1.0)}
+    add = jax.jit(lambda n: jax.lax.fori_loop(0, n, lambda i, t: tally.add(t, values(i), 100 + i), tally.empty(values(0))))
+    total = add(200_000)
+    np.testing.assert_allclose(tally.means(jax.tree.map(lambda x: np.asarray(x, np.float64), total))["x"], np.float32(0.1), rtol=1e-9)
+    assert int(total.diverged) == 117 and int(add(17).diverged) == -1
+    assert np.isnan(tally.means(total)["y"])
+
+
 def test_seeds_differ_and_repeat(rlpd):
     run, hyper, online, state, data = rlpd
     again, _ = online(jax.jit(run.init)(jnp.int32(3), hyper), clock(), jnp.int32(20), hyper, data)
@@ -124,12 +152,12 @@ def test_batches_hold_the_stated_share_of_offline_data(sampling, fraction):
     protocol = dataclasses.replace(PROTOCOL, sampling=sampling, offline_fraction=fraction)
     run = loop.make(Walk(), make, NoConfig(), protocol, 60)
     data = packed(dataclasses.replace(dataset(), reward=np.full(60, 7.0, np.float32)))
-    state, metrics = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(40), {}, data)
+    state, seen = jax.jit(run.online)(run.init(jnp.int32(0), {}), clock(), jnp.int32(40), {}, data)
     if sampling == "mixed":
         np.testing.assert_array_equal(state.agent, fraction * PROTOCOL.batch_size)
     else:  # uniform over 60 offline and 1..40 online transitions
         expected = np.mean([60 / (60 + n) for n in range(1, 41)])
-        assert abs(float(metrics["offline"]) - expected) < 0.08
+        assert abs(float(tally.means(seen)["offline"]) - expected) < 0.08
 
 
 def test_rewards_are_scaled_and_shifted_in_the_replay_but_not_in_evaluations():

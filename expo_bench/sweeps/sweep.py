@@ -1,0 +1,188 @@
+"""One experiment on its way into one folder: begun, gone on with, saved on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from expo_bench.errors import Interrupted, UserError
+from expo_bench.sweeps import manifest as manifests
+from expo_bench.sweeps import results
+from expo_bench.sweeps.checkpoints import Checkpoints, Saved
+from expo_bench.sweeps.compiled import Builder, Compiled, needed_phases
+from expo_bench.sweeps.experiment import Experiment
+from expo_bench.sweeps.folder import RunFolder
+from expo_bench.sweeps.grid import Program
+from expo_bench.sweeps.interrupts import Interrupts
+from expo_bench.sweeps.program import ProgramRun
+from expo_bench.sweeps.progress import Progress, duration
+from expo_bench.sweeps.schedule import legs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A program with what it runs on."""
+
+    program: Program
+    env: Any
+    dataset: jax.Array  # as the program sees it
+    block: int  #         rows per device
+    name: str  #          of its file of results
+
+
+def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
+    """How many of a program's training runs, from the first on, have all their rows of results, and these rows."""
+    evaluations = sum(leg.evaluation is not None for leg in legs(program.protocol, needed_phases(program)))
+    key = lambda seed, labels: json.dumps([seed, labels])
+    own = [key(row["seed"], {name: row.get(name) for name in program.rows[0].labels}) for row in rows]
+    found = Counter(own)
+    done = list(itertools.takewhile(lambda k: found[k] >= evaluations, (key(row.seed, row.labels) for row in program.rows)))
+    kept = set(done)
+    return len(done), [row for k, row in zip(own, rows, strict=True) if k in kept]
+
+
+class Sweep:
+    """The programs of an experiment, one after the other, in one locked folder."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, progress: Progress, resume_anyway: bool) -> None:
+        self.experiment, self.folder, self.progress, self.resume_anyway = experiment, folder, progress, resume_anyway
+
+    def refuse_another(self, manifest: dict[str, Any], keys: Sequence[str]) -> None:
+        """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
+        if self.folder.manifest is None:
+            return
+        if found := manifests.difference(self.folder.manifest, manifest, keys):
+            where, there, here = found
+            raise UserError(f"{self.folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
+
+    def run(self, work: Sequence[Work], manifest: dict[str, Any], devices: Sequence[jax.Device], minutes: float) -> pd.DataFrame:
+        """Everything that is not done yet -> all rows of results."""
+        import pandas as pd
+
+        self.work, self.manifest, self.devices, self.started = work, manifest, devices, time.perf_counter()
+        self.refuse_another(manifest, manifests.IDENTITY)
+        old = self.folder.manifest
+        path = self.folder.make(self.experiment.name)
+        rows = [results.read_rows(path, w.name) for w in work]
+        left = [i for i, w in enumerate(work) if finished(w.program, rows[i])[0] < len(w.program.rows)]
+        if old is None or left or not old.get("finished"):
+            self._begin(old, path)
+            self._go_on(rows, left, minutes)
+        else:
+            self.progress.say(f"{path}: complete already, nothing is left to run")
+        frame = pd.concat([pd.DataFrame(part) for part in rows], ignore_index=True)
+        frame.attrs["folder"] = str(path)
+        return frame
+
+    def _begin(self, old: Mapping[str, Any] | None, path: Path) -> None:
+        """Write the manifest."""
+        if old is not None:
+            self.manifest = self._continued(old)
+        results.write_agent_files(path, (w.program.module for w in self.work))
+        results.write_manifest(path, self.manifest)
+
+    def _continued(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        """The manifest of a run that goes on: what was measured stays, and how the plan differs is kept."""
+        differs = manifests.differences_of_plan(old, self.manifest)
+        if differs and not self.resume_anyway:
+            where, (there, here) = next(iter(differs.items()))
+            raise UserError(
+                f"{self.folder.path}: was run under another plan: {where} is {there} there and {here} here, so that its curves would not go on "
+                "as they began, bit for bit; --resume-anyway goes on all the same"
+            )
+        kept = {
+            key: old[key]
+            for key in ("definition", "search", "agent_files", "command", "created", "git_commit", "compile_wall_s", "wall_s")
+            if key in old
+        }
+        measured = [{key: p[key] for key in ("timings", "env_steps_per_s") if key in p} for p in old["programs"]]
+        resumed = {"at": manifests.now(), "git_commit": self.manifest["git_commit"], "differs": differs}
+        return {
+            **self.manifest,
+            **kept,
+            "programs": [{**p, **m} for p, m in zip(self.manifest["programs"], measured, strict=True)],
+            "resumed": [*old.get("resumed", []), resumed],
+        }
+
+    def _go_on(self, rows: list[Rows], left: Sequence[int], minutes: float) -> None:
+        """Run what is left of the programs, each from its checkpoint or its first run that is not finished; `rows` are filled up."""
+        with contextlib.closing(Checkpoints(self.folder.path, minutes)) as checkpoints:
+            saved = checkpoints.newest(self.progress.say)
+            self.wall_before = max(self.manifest.get("wall_s", 0.0), saved.place["wall_s"] if saved else 0.0)
+            compiled = self._compile(left)
+            with Interrupts() as interrupts:
+                for i in left:
+                    count, done = finished(self.work[i].program, rows[i])
+                    own = saved if saved is not None and saved.place["program"] == i and saved.place["first"] >= count else None
+                    if rows[i] or own:
+                        self._say_where(self.work[i].program, count, own)
+                    rows[i] = self._run_one(i, compiled[i], done, len(rows[i]), own, self._pause(i, checkpoints, interrupts))
+            self.manifest |= {"finished": manifests.now(), "wall_s": self._wall()}
+            results.write_manifest(self.folder.path, self.manifest)
+        checkpoints.remove()
+
+    def _compile(self, left: Sequence[int]) -> dict[int, Compiled]:
+        began = time.perf_counter()
+        compiled = {}
+        with contextlib.closing(Builder(self.devices, self.experiment.precision)) as builder:
+            waiting = {i: builder.submit(w.program, w.env, w.dataset, w.block) for i in left for w in [self.work[i]]}
+            for n, (i, wait) in enumerate(waiting.items()):
+                self.progress.update(f"compiling {n + 1}/{len(left)}: {self.work[i].program.label}")
+                compiled[i] = wait()
+        seconds = time.perf_counter() - began
+        self.manifest["compile_wall_s"] = round(self.manifest.get("compile_wall_s", 0.0) + seconds, 2)
+        scratch = max((c.temporary_bytes for c in compiled.values()), default=0)
+        self.progress.say(f"compiled {len(compiled)} programs in {duration(seconds)}, at most {scratch / 2**20:,.0f} MiB of scratch memory")
+        return compiled
+
+    def _run_one(
+        self, i: int, compiled: Compiled, done: Rows, on_disk: int, saved: Saved | None, pause: Callable[[ProgramRun], None]
+    ) -> Rows:
+        """Run program i to its end -> its rows."""
+        work = self.work[i]
+        run = ProgramRun(self.experiment.name, work.program, compiled, work.dataset, self.devices, work.block, self.progress)
+
+        def write() -> None:
+            if len(run.rows) > on_disk:  # a run that was killed may have evaluated further than its checkpoint
+                results.write_rows(self.folder.path, work.name, run.rows)
+
+        run.execute(done, saved, write, lambda: pause(run))
+        self.manifest["programs"][i].update(timings=dataclasses.asdict(run.timings), env_steps_per_s=run.rate)
+        self.manifest["wall_s"] = self._wall()
+        results.write_manifest(self.folder.path, self.manifest)
+        return run.rows
+
+    def _pause(self, i: int, checkpoints: Checkpoints, interrupts: Interrupts) -> Callable[[ProgramRun], None]:
+        """What happens wherever program i may be saved."""
+
+        def pause(run: ProgramRun) -> None:
+            if interrupts.caught is None and not checkpoints.due():
+                return
+            checkpoints.save({**run.place(), "program": i, "wall_s": self._wall()}, run.arrays())
+            if interrupts.caught is not None:
+                checkpoints.wait()
+                raise Interrupted(interrupts.caught, f"`expo-bench sweep --resume {self.folder.path}` goes on from here")
+
+        return pause
+
+    def _say_where(self, program: Program, count: int, saved: Saved | None) -> None:
+        text = f"{program.task} {program.label}: goes on with {count} of {len(program.rows)} runs finished"
+        self.progress.say(text + (f", the next from checkpoint {saved.path.name}" if saved else ""))
+
+    def _wall(self) -> float:
+        """Seconds at work, as far as is known of processes that were killed."""
+        return round(self.wall_before + time.perf_counter() - self.started, 2)
