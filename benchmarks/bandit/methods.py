@@ -94,7 +94,7 @@ STEPS = {"denoising_steps": 20, "flow_steps": 20}  # of the samplers, at which a
 
 ALONE = Phases(batch=128, offline=3_000, online=0, fraction=1.0)  #      the losses of an offline phase
 ON_DATA = Phases(batch=128, offline=0, online=3_000, fraction=1.0)  #    the same for those who have none
-BASE_FIRST = Phases(batch=128, offline=2_000, online=1_000, fraction=1.0)
+BASE_FIRST = Phases(batch=128, offline=2_000, online=1_000, fraction=1.0)  # imitation, then critics
 TILTED_DATA = ALONE._replace(data=densities.TILTED)
 FRESH = Phases(batch=128, offline=0, online=3_000, fraction=0.0)  #      their own actions only
 MIXED = Phases(batch=64, offline=1_500, online=1_500, fraction=0.5)
@@ -106,7 +106,7 @@ SOFTMAX = {"n_edits": 0, "n_samples": 16, "select_act": "softmax", "temperature"
 WITH_BC = {"bc_weight": minimisers.BC_WEIGHT, "inverse_temperature": (1 + minimisers.BC_WEIGHT) / TAU}
 STEERED = [  # by Q
     Method("expo, softmax of 16", "expo", BASE_FIRST, "tilted", minimisers.SOFTMAX, SOFTMAX),
-    Method("qam", "qam", ALONE, "tilted", minimisers.FLOW, {"inverse_temperature": 1 / TAU}),
+    Method("qam", "qam", ALONE._replace(offline=6_000), "tilted", minimisers.FLOW, {"inverse_temperature": 1 / TAU}),
     Method("dac", "dac", ALONE, "tilted", "dac", {"n_samples": 1, "eta": TAU / (2 * mean_q())}),
     Method("qsm, imitating too", "qsm", ON_DATA, "tempered", "qsm, imitating too", WITH_BC),
     Method("qsm", "qsm", FRESH, "reward", "qsm", {"inverse_temperature": 1 / TAU}),
@@ -117,14 +117,14 @@ SAMPLING = [
     Method("bc of b exp(Q)", "bc", TILTED_DATA, "tilted", "b exp(Q)"),
     Method("bc of b exp(Q), flow", "bc", TILTED_DATA, "tilted", minimisers.FLOW, {"base": "flow"}),
     *STEERED,
-    *[dataclasses.replace(method, exact=True) for method in STEERED],
+    *[dataclasses.replace(method, exact=True) for method in STEERED if method.agent in ("qam", "dac", "qsm")],
 ]
+SHORT = MIXED._replace(offline=600, online=600)  # of who takes many times as long as the others
 MAXIMISING = [
     Method("bc", "bc", MIXED),
-    *[
-        Method(name, name, MIXED)
-        for name in ("expo", "idql_online", "idql", "ifql", "fql", "dsrl", "diffusion_ql", "dac", "pa_rl", "qam_e")
-    ],
+    *[Method(name, name, MIXED) for name in ("expo", "idql_online", "idql", "ifql", "fql", "dsrl", "diffusion_ql", "dac")],
+    Method("qam_e, temperature 0.1", "qam_e", MIXED, config={"inverse_temperature": 10.0}),
+    Method("pa_rl", "pa_rl", SHORT, config={"conservative": False}),
     *[Method(name, name, MIXED) for name in ("ibrl", "pex", "policy_decorator", "residual", "rlpd")],
     *[Method(name, name, ONLINE) for name in ("qvpo", "dipo")],
 ]

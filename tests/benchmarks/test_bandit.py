@@ -29,7 +29,9 @@ def test_the_tilted_density_is_behaviour_times_the_exponential_of_the_reward():
     tilted = normalised(behaviour * np.exp(densities.reward(GRID) / densities.TEMPERATURE))
     np.testing.assert_allclose(np.exp(densities.log_density(densities.TILTED, GRID)), tilted, atol=1e-6)
     share = (tilted * densities.at_better(GRID)).sum() * AREA
-    assert bandit.moments("tilted")[0] == pytest.approx(share, abs=0.005)  # the line between the modes lies on an edge of cells and on the grid
+    assert bandit.moments("tilted")[0] == pytest.approx(
+        share, abs=0.005
+    )  # the line between the modes lies on an edge of cells and on the grid
 
 
 def test_the_claimed_moments_are_those_of_the_density():
@@ -104,6 +106,18 @@ def test_score_noise_and_velocity_of_a_mixture():
     for name in ("b exp(Q)", minimisers.FLOW):  # both end at the density as steps grow
         drawn = minimisers.samples(name, 100, 4_000, 0)
         assert densities.total_variation(densities.histogram(drawn), CLAIMS["tilted"].cells) < 0.09
+
+
+def test_the_exact_guidance_of_a_linear_value_is_weaker_than_its_gradient():
+    """Of one Gaussian N(m, s^2) tilted by exp(g a): sqrt(level) s^2 / (level s^2 + 1 - level) g at every noise level, where DAC has g."""
+    s, g = 0.15, np.array([1.0, 3.0])
+    base = densities.Mixture(np.ones(1), np.array([[0.1, -0.2]]), np.array([s]))
+    tilted = base._replace(means=base.means + s**2 * g)
+    for level in (0.99, 0.5, 0.01):
+        at = {"x": jnp.array([0.3, 0.4]), "scale": np.sqrt(level), "noise": np.sqrt(1 - level)}
+        guidance = minimisers.score(tilted, **at) - minimisers.score(base, **at)
+        np.testing.assert_allclose(guidance, np.sqrt(level) * s**2 / (level * s**2 + 1 - level) * g, rtol=1e-3)
+        assert np.all(np.abs(guidance) < np.abs(g))
 
 
 def test_reward_and_its_gradient_in_both_libraries():
