@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["Experiment", "Method", "Range", "Search", "UserError", "run"]
+    from expo_bench.policy import Policy
+
+__all__ = ["Experiment", "Method", "Range", "Search", "UserError", "load_policy", "run"]
 
 
 def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -> pd.DataFrame:
@@ -31,3 +33,13 @@ def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -
     from expo_bench.sweeps import search
 
     return search.run(experiment, out, **options)
+
+
+def load_policy(path: str | Path, agent: str | Path | None = None) -> Policy:
+    """A trained agent from a file of `expo-bench export-policy`: `policy.act(obs, key)`, `policy.about`.
+
+    `agent` is the file of an algorithm that does not come with the suite. Raises UserError for a file that is no such policy.
+    """
+    from expo_bench import policy
+
+    return policy.load(path, agent)

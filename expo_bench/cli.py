@@ -14,7 +14,23 @@ from pathlib import Path
 import tyro
 
 from expo_bench.errors import Interrupted, UserError
-from expo_bench.options import Check, Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, NewAgent, Report, Sweep, Table
+from expo_bench.options import (
+    Check,
+    Command,
+    Compare,
+    DataCommand,
+    Eval,
+    Export,
+    ExportPolicy,
+    Generate,
+    Import,
+    Inspect,
+    List,
+    NewAgent,
+    Report,
+    Sweep,
+    Table,
+)
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -31,7 +47,7 @@ def pairs(items: Sequence[str], option: str) -> dict[str, str]:
 
 
 PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
-OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "report")
+OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "policies", "report")
 
 
 def resumed_experiment(args: Sweep):
@@ -128,6 +144,7 @@ def sweep(args: Sweep, command: str) -> None:
     if not args.checkpoint_minutes > 0:
         raise UserError(f"--checkpoint-minutes must be above 0, got {args.checkpoint_minutes}")
     options = {"command": command, "checkpoint_minutes": args.checkpoint_minutes, "resume_anyway": args.resume_anyway}
+    options["policies"] = args.policies
     if args.resume is None:
         frame = search.run(experiment_of(args), args.out, **options)
     else:
@@ -189,6 +206,37 @@ def import_curves(args: Import, command: str) -> None:
     for line in import_csv(args.file, args.out, args.source, args.task, args.agent, args.columns, command):
         print(line)
     print(f"run folder: {args.out}")
+
+
+def export_policy(args: ExportPolicy) -> None:
+    from expo_bench.sweeps import policies
+
+    if args.out is None:
+        for _, _, row in policies.found(args.run):
+            print("  ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()))
+        return
+    known = policies.export(args.run, pairs(args.row, "--row"), args.which, args.out)
+    print(f"the {args.which} agent of seed {known['seed']}: score {known['score']:.3g} after {known['env_step']:,} environment steps")
+    print(f"written: {args.out}")
+
+
+def evaluate(args: Eval) -> None:
+    from expo_bench import policy as policies
+    from expo_bench.sweeps import devices
+
+    devices.start()
+    policy = policies.load(args.policy, args.agent)
+    measured = policies.evaluate(policy, args.task, episodes=args.episodes, seed=args.seed, engine=args.engine)
+    if args.json:
+        print(json.dumps({"task": args.task or policy.about["task"], "episodes": args.episodes, "seed": args.seed, **measured}))
+        return
+    about = policy.about
+    print(
+        f"{about['agent']}, seed {about['seed']}, after {about['env_step']:,} environment steps (score {about['score']:.3g} in its sweep)"
+    )
+    print(f"{args.episodes} new episodes on {args.task or about['task']}:")
+    for name, value in measured.items():
+        print(f"  {name:16} {value:.4g}")
 
 
 def list_all(args: List) -> None:
@@ -322,6 +370,10 @@ def run_command(command: object, line: str) -> None:
             export(command)
         case Import():
             import_curves(command, line)
+        case ExportPolicy():
+            export_policy(command)
+        case Eval():
+            evaluate(command)
         case List():
             list_all(command)
         case NewAgent():

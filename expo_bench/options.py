@@ -68,6 +68,8 @@ class Sweep:
     """go on also on another device, with other versions, another precision or block: the curves are then not those of an uninterrupted run"""
     checkpoint_minutes: float = 10.0
     """minutes between checkpoints; one is also written on SIGTERM and Ctrl-C"""
+    policies: bool = True
+    """keep the best and the last agent of every run, for `expo-bench export-policy`"""
     report: bool = True
     """write the report at the end"""
 
@@ -124,6 +126,40 @@ class Import:
     """the agent's name (unless the file has a column agent)"""
     columns: str = ""
     """what the columns are called: step=NAME,score=NAME,seed=NAME; seed=3 for the file of one seed; score="* - eval" for a column per seed"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportPolicy:
+    """Write one trained agent of a run to a file, which `expo-bench eval` evaluates and `expo_bench.load_policy` loads."""
+
+    run: Positional[Path]
+    """a run folder"""
+    out: Path | None = None
+    """the new file (.npz); without it the agents of the run are listed"""
+    row: tuple[str, ...] = ()
+    """which training run, where there are several: task=push-disc agent=expo seed=3 expo.edit_scale=0.1"""
+    which: Literal["best", "last"] = "best"
+    """the agent of the evaluation with the highest score (chosen by that score, which therefore flatters it), or of the last evaluation"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Eval:
+    """Evaluate an exported agent again, on new episodes, and print its metrics."""
+
+    policy: Positional[Path]
+    """a file of `expo-bench export-policy`"""
+    task: str | None = None
+    """the task (default: the one that it was trained on)"""
+    episodes: int = 100
+    """whole episodes"""
+    seed: int = 1_000_000
+    """seed of the episodes; those of the sweep are given to its own seeds"""
+    engine: Literal["auto", "mjx", "mujoco"] = "auto"
+    """physics engine"""
+    agent: Path | None = None
+    """the agent's file, where the agent does not come with the suite"""
+    json: bool = False
+    """print one JSON object instead"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +259,8 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[ExportPolicy, tyro.conf.subcommand("export-policy")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[NewAgent, tyro.conf.subcommand("new-agent")]
     | Annotated[Check, tyro.conf.subcommand("check")]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from expo_bench.sweeps import devices as device_rows
-from expo_bench.sweeps import grid
+from expo_bench.sweeps import grid, policies
 from expo_bench.sweeps.checkpoints import Saved
 from expo_bench.sweeps.compiled import Compiled, stack, wave_rows
 from expo_bench.sweeps.progress import Progress, duration
@@ -45,8 +45,10 @@ class ProgramRun:
         devices: Sequence[jax.Device],
         block: int,
         progress: Progress,
+        keeper: policies.Keeper | None,
     ) -> None:
         self.experiment, self.program, self.compiled, self.dataset, self.progress = experiment, program, compiled, dataset, progress
+        self.keeper = keeper
         self.size = wave_rows(program, block, devices)
         self.sharding = device_rows.row_sharding(devices[: self.size // block])
         self.legs = legs(program.protocol, compiled.calls)
@@ -82,6 +84,8 @@ class ProgramRun:
     def _take(self, first: int, count: int) -> None:
         """Rows `first` to `first + count` become the wave, at their beginning."""
         self.first, self.wave = first, self.program.rows[first : first + count]
+        if self.keeper is not None:
+            self.keeper.begin(first, self.wave)
         _, self.hyper = stack(self.wave, self.size)
         self.leg, self.done, self.seen = 0, 0, None
         self.diverged = np.full(self.size, -1, np.int32)  # [size] the step at which a row did; -1: it did not
@@ -178,6 +182,8 @@ class ProgramRun:
         step = at.grad_step if at.phase == "offline" else at.env_step
         self.diverged = np.where((self.diverged < 0) & measured["diverged"], np.int32(step), self.diverged)
         measured |= {"diverged": self.diverged >= 0, "diverged_step": self.diverged}
+        if self.keeper is not None:  # before the results: runs whose results are there are not repeated
+            self.keeper.see(self.state.agent, at, measured["score"], measured["diverged"])
         metrics = self._means() if leg.reported else {}
         elapsed = round(time.perf_counter() - self.wave_started, 3)
         for i, row in enumerate(self.wave):

@@ -91,13 +91,15 @@ def run(
     search: dict[str, Any] | None = None,
     checkpoint_minutes: float = 10.0,
     resume_anyway: bool = False,
+    policies: bool = True,
 ) -> pd.DataFrame:
     """Run an experiment into the folder `out` (a new one under runs/ without) and return its results as a data frame.
 
     One row per task, agent, variant, cell, seed and evaluation; `frame.attrs["folder"]` names the folder. An `out` that holds a part of
     this very experiment is gone on with, from its newest checkpoint; what is finished is not repeated. Checkpoints are written every
     `checkpoint_minutes`, and on SIGTERM and SIGINT, which then raise Interrupted. `resume_anyway`: go on under another plan (device,
-    versions, precision, block) too, where the curves do not go on as they began, bit for bit. `search`: how the hyperparameters were chosen,
+    versions, precision, block) too, where the curves do not go on as they began, bit for bit. `policies`: keep the best and the last agent
+    of every run. `search`: how the hyperparameters were chosen,
     for the manifest.
     """
     progress = progress or Progress()
@@ -105,7 +107,7 @@ def run(
         raise UserError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes}")
     programs = plan(experiment)
     with contextlib.closing(RunFolder(out)) as folder:
-        sweep = Sweep(experiment, folder, progress, resume_anyway)
+        sweep = Sweep(experiment, folder, progress, resume_anyway, policies)
         manifest = manifests.begun(experiment, programs) | ({} if search is None else {"search": search})
         sweep.refuse_another(manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
         devices = device_rows.start()

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from expo_bench.agents.base import Spec
 from expo_bench.errors import Interrupted, UserError
 from expo_bench.sweeps import manifest as manifests
-from expo_bench.sweeps import results
+from expo_bench.sweeps import policies, results
 from expo_bench.sweeps.checkpoints import Checkpoints, Saved
 from expo_bench.sweeps.compiled import Builder, Compiled, needed_phases
 from expo_bench.sweeps.experiment import Experiment
@@ -58,8 +59,9 @@ def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
 class Sweep:
     """The programs of an experiment, one after the other, in one locked folder."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, progress: Progress, resume_anyway: bool) -> None:
+    def __init__(self, experiment: Experiment, folder: RunFolder, progress: Progress, resume_anyway: bool, keep_policies: bool) -> None:
         self.experiment, self.folder, self.progress, self.resume_anyway = experiment, folder, progress, resume_anyway
+        self.keep_policies = keep_policies
 
     def refuse_another(self, manifest: dict[str, Any], keys: Sequence[str]) -> None:
         """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
@@ -154,7 +156,8 @@ class Sweep:
     ) -> Rows:
         """Run program i to its end -> its rows."""
         work = self.work[i]
-        run = ProgramRun(self.experiment.name, work.program, compiled, work.dataset, self.devices, work.block, self.progress)
+        keeper = self._keeper(work) if self.keep_policies else None
+        run = ProgramRun(self.experiment.name, work.program, compiled, work.dataset, self.devices, work.block, self.progress, keeper)
 
         def write() -> None:
             if len(run.rows) > on_disk:  # a run that was killed may have evaluated further than its checkpoint
@@ -165,6 +168,12 @@ class Sweep:
         self.manifest["wall_s"] = self._wall()
         results.write_manifest(self.folder.path, self.manifest)
         return run.rows
+
+    def _keeper(self, work: Work) -> policies.Keeper:
+        protocol = work.program.protocol
+        spec = Spec(work.env.obs_size, work.env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+        known = policies.about(work.program, spec, work.env.engine, self.manifest["code_sha256"])
+        return policies.Keeper(self.folder.path, work.name, known, policies.acting_leaves(work.program, spec))
 
     def _pause(self, i: int, checkpoints: Checkpoints, interrupts: Interrupts) -> Callable[[ProgramRun], None]:
         """What happens wherever program i may be saved."""
