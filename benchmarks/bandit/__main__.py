@@ -158,7 +158,7 @@ def pictures(drawn: Sequence[tuple[Method, np.ndarray]], rows: Sequence[Row], fo
         own = of(rows, method=method.label, critic=LEARNT, group="sampling" if method.claim else "maximising")
         if method.claim and not method.exact:
             claim = CLAIMS[method.claim]
-            sampling.append((method.label, f"claims {claim.said}; distance {mean(own, 'distance')}", samples, claim.density))
+            sampling.append((method.label, f"{claim.said}: {mean(own, 'distance')}", samples, claim.density))
         elif not method.claim:
             maximising.append((method.label, f"share {mean(own, 'share')}, reward {mean(own, 'reward')}", samples, None))
     figures.draw(folder / "bandit-sampling", sampling, columns=5)

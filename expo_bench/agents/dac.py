@@ -6,7 +6,7 @@ its denoiser is learnt by regression at noised replay actions a_t, without sampl
   critics, w_t = sqrt(1 - alpha_hat_t) ("soft") or 1 ("hard"); both terms are means over action dimensions. The minimum is
   epsilon = E[noise | a_t] - w_t grad Q' / (2 eta mean |Q'|): soft, the score of data times exp(Q' / (2 eta mean |Q'|)), so 2 eta mean |Q'|
   is the temperature, with Q' taken at the noised action. That is an approximation even where Q' is linear: of data N(m, s^2 I) the exact
-  guidance is sqrt(alpha_hat) s^2 / (alpha_hat s^2 + 1 - alpha_hat) grad Q', so the policy is greedier than it claims (benchmarks/bandit). Where Q'
+  guidance is sqrt(alpha_hat) s^2 / (alpha_hat s^2 + 1 - alpha_hat) grad Q', so the policy is greedier than it claims (docs/bandit.md). Where Q'
   is sharp for it, few steps overshoot its maximum and a_0 is clipped, which the imitation of the data's own score tempers;
 - eta: fixed, or (`dual_ascent`) eta + eta_lr clip(imitation loss after the step - bc_threshold, -1, 1), kept in [0.001, 100];
 - critic: y = r + discount (mean_K - rho std_K) of V'_k(s'), V'_k critic k's mean (or maximum: `max_q_backup`, their AntMaze) over 10 samples
