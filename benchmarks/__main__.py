@@ -71,8 +71,7 @@ def table(cases: list[dict[str, Any]]) -> str:
         if "error" in c:
             lines.append((c["agent"], c["task"] or "", str(c["seeds"]), f"failed: {c['error']}"))
             continue
-        counted = c["achieved_flop_per_s"] is not None
-        rate = [f"{c['flop_per_env_step'] / 1e9:,.3g}", f"{c['achieved_flop_per_s']['median'] / 1e9:,.3g}"] if counted else ["-", "-"]
+        rate = [f"{c['flop_per_env_step'] / 1e9:,.3g}", f"{c['achieved_flop_per_s']['median'] / 1e9:,.3g}"]
         memory = [f"{c[name] / 2**20:,.0f}" for name in ("peak_resident_bytes", "state_bytes", "scratch_bytes")]
         medians = c["env_steps_per_s"]["median"], c["updates_per_s"]["median"], 1e3 * c["seconds_per_env_step"]["median"]
         speed = [f"{value:,.4g}" for value in medians]

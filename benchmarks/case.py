@@ -182,8 +182,8 @@ def measure(case: Case, size: Size | None = None) -> dict[str, Any]:
     compiled, rows, used, wall = compile_case(case, program, task)
     result = timed(Stepper(program, compiled, task, rows), case)
     sizes = task.env.obs_size, task.env.action_size
-    flop, unshared = (flops.per_env_step(case.agent, program.config, program.protocol, *sizes, shared=s) for s in (True, False))
-    achieved = None if flop is None else {k: flop * v for k, v in result["env_steps_per_s"].items()}
+    work = flops.per_env_step(case.agent, program.config, program.protocol, *sizes)
+    achieved = {k: work.flop * v for k, v in result["env_steps_per_s"].items()}
     return {
         "agent": case.agent,
         "size": case.size,
@@ -197,8 +197,8 @@ def measure(case: Case, size: Size | None = None) -> dict[str, Any]:
         "compile_s": wall,
         "compile_phases_s": compiled.seconds,
         **result,
-        "flop_per_env_step": flop,
-        "flop_per_env_step_unshared": unshared,
+        "flop_per_env_step": work.flop,
+        "bytes_per_env_step": work.bytes,
         "achieved_flop_per_s": achieved,
         **peak_memory(),
         "state_bytes": compiled.bytes_per_row * rows,

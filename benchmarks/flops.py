@@ -1,18 +1,111 @@
-"""Arithmetic per environment step, counted from a config: matrix products only, 2 FLOP per multiply-add, backward = 2 x forward.
+"""Arithmetic per environment step: matrix products only, 2 FLOP per multiply-add.
 
-XLA's cost analysis counts the body of a scan once, so it cannot be used for a sampler or for U critic steps. Gradients through a network to
-its input alone cost 1 x forward. At the paper's size (obs 19, action 7) one row of the denoiser costs 3.490 MFLOP and an EXPO update
-1,536 GFLOP at U = 20, 80.9 GFLOP at U = 1, when every row computes its own shares of the first layer (the released code, `shared=False`).
-This suite's sampler computes the time's share once per step and the observation's once per state
-(`shared=True`): the same samples, less work.
+`per_env_step` counts any agent's own program, by its jaxpr, with scans multiplied by their lengths (XLA's cost analysis counts the body of a scan
+once, so it cannot be used for a sampler or for U critic steps). `released` is EXPO's count from its config as the released code computes it: backward =
+2 x forward, gradients to an input alone 1 x, every row with its own shares of the first layer. At the paper's size (obs 19, action 7) one row of
+the denoiser costs 3.490 MFLOP and an update 1,536 GFLOP at U = 20, 80.9 GFLOP at U = 1. This suite's sampler computes the time's share once per step
+and the observation's once per state (`shared`): the same samples, less work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from expo_bench import agents
+from expo_bench.agents.base import Spec
+from expo_bench.parts.replay import Batch
 from expo_bench.protocol import Protocol
+
+
+class Work(NamedTuple):
+    """Of one environment step of one seed."""
+
+    flop: float
+    bytes: float  # of the operands and results of all products: what moves if no product finds anything in a cache
+
+    def __add__(self, other: Work) -> Work:  # type: ignore[override]
+        return Work(self.flop + other.flop, self.bytes + other.bytes)
+
+    def times(self, factor: float) -> Work:
+        return Work(self.flop * factor, self.bytes * factor)
+
+
+NOTHING = Work(0.0, 0.0)
+
+# -- counted from a program ----------------------------------------------------------------------------------------------------------------
+
+
+def products(jaxpr: Any) -> Work:
+    """All matrix products of a jaxpr: scans times their length, of branches the larger. Raises ValueError for a while loop that has some."""
+    total = NOTHING
+    for equation in jaxpr.eqns:
+        name, inner = equation.primitive.name, [products(part) for part in _parts(equation.params)]
+        if name == "dot_general":
+            total += _product(equation)
+        elif name == "cond":
+            total += max(inner)
+        elif name == "while" and any(work.flop for work in inner):
+            raise ValueError("matrix products in a while loop cannot be counted: nobody knows how often it runs")
+        else:
+            total += sum(inner, NOTHING).times(equation.params.get("length", 1))
+    return total
+
+
+def _product(equation: Any) -> Work:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    out, left = equation.outvars[0].aval, equation.invars[0].aval
+    moved = sum(math.prod(x.aval.shape) * x.aval.dtype.itemsize for x in (*equation.invars, *equation.outvars))
+    return Work(2.0 * math.prod(out.shape) * math.prod(left.shape[i] for i in contracted), float(moved))
+
+
+def _parts(params: dict[str, Any]) -> Iterator[Any]:
+    """The jaxprs inside an equation."""
+    is_jaxpr = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
+    for leaf in jax.tree.leaves(params, is_leaf=is_jaxpr):
+        if is_jaxpr(leaf):
+            yield getattr(leaf, "jaxpr", leaf)
+
+
+def learning(agent: str, config: Any, spec: Spec, chunk: int = 1) -> Work:
+    """One call of `learn` with its draws, on `spec.updates` batches."""
+    made = agents.load(agent).make(config, spec)
+    if made.learn is None:
+        return NOTHING
+    shape = lambda *s: jax.ShapeDtypeStruct((spec.updates, spec.batch_size, *s), jnp.float32)
+    valid = shape(chunk) if chunk > 1 else None
+    batches = Batch(
+        shape(spec.obs_size), shape(spec.action_size), shape(), shape(), shape(spec.obs_size), valid, shape() if made.mc_return else None
+    )
+    call = lambda state, batches, key: made.learn(state, batches, made.draw(key))
+    return products(jax.make_jaxpr(call)(_state(made), batches, jax.random.key(0)).jaxpr)
+
+
+def acting(agent: str, config: Any, spec: Spec) -> Work:
+    """One decision in exploration."""
+    made = agents.load(agent).make(config, spec)
+    call = lambda state, obs, key: made.act(state, obs, made.draw_act(key, True), explore=True)
+    obs = jax.ShapeDtypeStruct((spec.obs_size,), jnp.float32)
+    return products(jax.make_jaxpr(call)(_state(made), obs, jax.random.key(0)).jaxpr)
+
+
+def _state(made: Any) -> Any:
+    return jax.eval_shape(made.init, jax.random.key(0))
+
+
+def per_env_step(agent: str, config: Any, protocol: Protocol, obs: int, action: int) -> Work:
+    """Acting and learning of one seed, physics apart."""
+    # U batches follow each environment step, also where several environments step together; the last batch's steps are then shared.
+    # With chunks an agent proposes at every step, and the proposal is used where a new chunk is due.
+    spec = Spec(obs, action * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+    return learning(agent, config, spec, protocol.chunk).times(1 / protocol.num_envs) + acting(agent, config, spec)
+
+
+# -- EXPO as released ----------------------------------------------------------------------------------------------------------------------
 
 TRAIN = 3  # forward and backward, as multiples of a forward pass
 THROUGH = 2  # forward and the gradient to the input
@@ -25,13 +118,6 @@ class Sizes(NamedTuple):
     action: int
     batch: int
     updates: int  # U per loop iteration
-
-
-class Work(NamedTuple):
-    """FLOP of one loop iteration of one row of the sweep."""
-
-    learn: float
-    act: float  # of one environment
 
 
 def dense(*widths: int) -> int:
@@ -69,8 +155,8 @@ def denoiser(config: Any, obs: int, action: int) -> Denoiser:
     return Denoiser(chain, dense(obs, hidden), dense(config.time_features, cond, cond, hidden))
 
 
-def expo(config: Any, s: Sizes, shared: bool) -> Work:
-    """Candidates, their selection and value, K critics, imitation and edit policy."""
+def released(config: Any, s: Sizes, *, shared: bool = False) -> tuple[float, float]:
+    """FLOP of one loop iteration's (learning, action): candidates, their selection and value, K critics, imitation and edit policy."""
     base = denoiser(config, s.obs, s.action)
     critic = dense(s.obs + s.action, *config.hidden, 1)
     edit = gaussian(s.obs + s.action, s.action, config.edit_hidden)
@@ -87,43 +173,4 @@ def expo(config: Any, s: Sizes, shared: bool) -> Work:
     learn += TRAIN * s.batch * base.row
     if config.n_edits:
         learn += s.batch * (TRAIN * edit + THROUGH * config.critics * critic)
-    return Work(learn, choose(1, config.select_act))
-
-
-def rlpd(config: Any, s: Sizes, shared: bool) -> Work:
-    """Next actions, U x K critics, one actor step."""
-    critic = dense(s.obs + s.action, *config.hidden, 1)
-    actor = gaussian(s.obs, s.action, config.hidden)
-    learn = s.updates * s.batch * (actor + (config.critic_subset + TRAIN * config.critics) * critic)
-    return Work(learn + s.batch * (TRAIN * actor + THROUGH * config.critics * critic), actor)
-
-
-def idql(config: Any, s: Sizes, shared: bool) -> Work:
-    """Per batch: target critics, value net (trained on s, applied to s'), K critics and, if asked for, imitation."""
-    base = denoiser(config, s.obs, s.action)
-    critic = config.critics * dense(s.obs + s.action, *config.hidden, 1)
-    value = dense(s.obs, *config.hidden, 1)
-    row = critic + (TRAIN + 1) * value + TRAIN * critic + (TRAIN * base.row if config.train_base_online else 0)
-    act = base.samples(1, config.n_samples, config.denoising_steps, shared) + config.n_samples * critic
-    return Work(s.updates * s.batch * row, act)
-
-
-def fql(config: Any, s: Sizes, shared: bool) -> Work:
-    """Per batch: target value, K critics, flow loss, flow samples, one-step policy and Q through the critics."""
-    critic = config.critics * dense(s.obs + s.action, *config.hidden, 1)
-    one_step = dense(s.obs + s.action, *config.hidden, s.action)
-    flow = dense(s.obs + s.action + 1, *config.hidden, s.action)
-    row = one_step + critic + TRAIN * critic + (TRAIN + config.flow_steps) * flow + TRAIN * one_step + THROUGH * critic
-    return Work(s.updates * s.batch * row, one_step)
-
-
-COUNTED: dict[str, Callable[[Any, Sizes, bool], Work]] = {"expo": expo, "rlpd": rlpd, "idql": idql, "fql": fql}
-
-
-def per_env_step(agent: str, config: Any, protocol: Protocol, obs: int, action: int, *, shared: bool = True) -> float | None:
-    """FLOP per environment step of one seed, acting and learning, physics apart; None for an agent that is not counted."""
-    if agent not in COUNTED:
-        return None
-    # U batches follow each environment step, also where several environments step together; the last batch's steps are then shared.
-    work = COUNTED[agent](config, Sizes(obs, action, protocol.batch_size, protocol.updates * protocol.num_envs), shared)
-    return work.learn / protocol.num_envs + work.act
+    return learn, choose(1, config.select_act)

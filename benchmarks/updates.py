@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks import flops
 from benchmarks.__main__ import write
 from benchmarks.case import SIZES, known_fields
 from expo_bench import agents
@@ -34,8 +35,8 @@ REFERENCE = "rlpd"
 REPEATS, SECONDS = 5, 0.5  # timings per agent; what one aims at
 
 
-def prepare(name: str, size: str) -> tuple[Callable[[], None], Protocol]:
-    """A function that runs one compiled `learn` of an agent and waits for it, and the protocol that it follows."""
+def prepare(name: str, size: str) -> tuple[Callable[[], None], Any, Protocol]:
+    """A function that runs one compiled `learn` of an agent and waits for it; the agent's config, and the protocol that it follows."""
     module = agents.load(name)
     config = replace(module.Config(), name, **known_fields(name, SIZES[size].config))
     override = {key: value for key, value in SIZES[size].protocol.items() if key in ("updates", "batch_size")}
@@ -50,7 +51,7 @@ def prepare(name: str, size: str) -> tuple[Callable[[], None], Protocol]:
 
     options = CPU_OPTIONS if jax.devices()[0].platform == "cpu" else None
     call = jax.jit(learn).lower(state, batches, jax.random.key(2)).compile(compiler_options=options)
-    return lambda: jax.block_until_ready(call(state, batches, jax.random.key(2))), protocol
+    return lambda: jax.block_until_ready(call(state, batches, jax.random.key(2))), config, protocol
 
 
 def random_batches(key: jax.Array, spec: Spec, chunk: int, mc_return: bool) -> Batch:
@@ -80,33 +81,43 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def measure(names: list[str], size: str) -> list[dict[str, Any]]:
-    reference, _ = prepare(REFERENCE, size)
+    reference, *_ = prepare(REFERENCE, size)
     rows = []
     for name in names:
         print(f"{size}: {name} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        run, protocol = prepare(name, size)
+        run, config, protocol = prepare(name, size)
         run()
         compile_s = time.perf_counter() - began
         base, own = seconds(reference), seconds(run)
-        row = {"agent": name, "updates": protocol.updates, "batch_size": protocol.batch_size, "chunk": protocol.chunk}
+        sizes = Spec(OBS, ACTION * protocol.chunk, protocol.batch_size, protocol.updates)
+        flop = flops.learning(name, config, sizes, protocol.chunk).flop
+        row = {"agent": name, "flop": flop, "updates": protocol.updates, "batch_size": protocol.batch_size, "chunk": protocol.chunk}
         rows.append({**row, "compile_s": compile_s, "seconds_per_env_step": own, "relative_to_rlpd": own / base})
     return rows
 
 
 def table(sizes: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: per size and agent the updates and batch per environment step, ms per environment step, relative to RLPD's."""
-    lines = ["| size | agent | updates x batch | ms per environment step | relative to RLPD | compile s |", "|---|---|---|---|---|---|"]
+    """Markdown: per size and agent the updates and batch per environment step, what they cost, and relative to RLPD."""
+    head = ["size", "agent", "updates x batch", "GFLOP per environment step", "ms", "relative to RLPD", "compile s"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for size, rows in sizes.items():
         for row in rows:
             batch = f"{row['updates']} x {row['batch_size']}" + (f", chunks of {row['chunk']}" if row["chunk"] > 1 else "")
-            own = f"{1e3 * row['seconds_per_env_step']:.3g}", f"{row['relative_to_rlpd']:.3g}", f"{row['compile_s']:.1f}"
+            own = (
+                f"{row['flop'] / 1e9:.3g}",
+                f"{1e3 * row['seconds_per_env_step']:.3g}",
+                f"{row['relative_to_rlpd']:.3g}",
+                f"{row['compile_s']:.1f}",
+            )
             lines.append(f"| {size} | `{row['agent']}` | {batch} | {' | '.join(own)} |")
     return "\n".join(lines) + "\n"
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.updates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.updates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     learning = [name for name in agents.AGENTS if name != "bc"]  # bc is frozen online
     parser.add_argument("--size", nargs="+", choices=sorted(SIZES), default=["paper", "quickstart"])
     parser.add_argument("--agents", nargs="+", choices=learning, default=learning)

@@ -1,7 +1,7 @@
 """The benchmarks: the counted arithmetic against the facts and against the programs themselves, and one tiny case end to end."""
 
+import dataclasses
 import json
-import math
 
 import jax
 import jax.numpy as jnp
@@ -13,59 +13,52 @@ from benchmarks import case as cases
 from benchmarks import flops, synthetic, updates
 from expo_bench import agents
 from expo_bench.agents.base import Spec
-from expo_bench.parts.replay import Batch
+from expo_bench.config import fields, replace
 from expo_bench.protocol import Protocol
 
 
-def paper_update(updates, agent="expo"):
-    config = agents.load(agent).Config()
-    return flops.COUNTED[agent](config, flops.Sizes(19, 7, 256, updates), False).learn
+def paper_update(updates):
+    return flops.released(agents.load("expo").Config(), flops.Sizes(19, 7, 256, updates))[0]
 
 
 def test_the_paper_sizes_cost_what_was_measured_and_counted_apart():
     assert flops.denoiser(agents.load("expo").Config(), 19, 7).row == pytest.approx(3.490e6, rel=1e-3)
     assert paper_update(20) == pytest.approx(1536e9, rel=0.01)
     assert paper_update(1) == pytest.approx(80.9e9, rel=0.01)
-    assert paper_update(20, "rlpd") == pytest.approx(48e9, rel=0.02)
+    rlpd = flops.learning("rlpd", agents.load("rlpd").Config(), Spec(19, 7, 256, 20))
+    assert rlpd.flop == pytest.approx(48e9, rel=0.02)
 
 
-def test_one_step_of_expo_is_its_update_and_its_action():
-    config, protocol = agents.load("expo").Config(), agents.load("expo").PROTOCOL
-    unshared = flops.per_env_step("expo", config, protocol, 19, 7, shared=False)
-    assert unshared == pytest.approx(paper_update(20) + 80 * 3.490e6 + 8 * 0.283e6 + 32 * 0.276e6, rel=1e-3)
-    assert 0.85 * unshared < flops.per_env_step("expo", config, protocol, 19, 7) < unshared
-    assert flops.per_env_step("bc", None, protocol, 19, 7) is None
+@pytest.mark.parametrize("steps", [10, 3])
+def test_the_programs_count_is_the_configs(steps):
+    """Only the gradients to the inputs of first layers, which nobody needs, are counted by hand and not computed."""
+    config = dataclasses.replace(agents.load("expo").Config(), denoising_steps=steps)
+    learn, act = flops.released(config, flops.Sizes(19, 7, 32, 3), shared=True)
+    spec = Spec(19, 7, 32, 3)
+    assert flops.learning("expo", config, spec).flop == pytest.approx(learn, rel=0.03)
+    assert flops.acting("expo", config, spec).flop == pytest.approx(act, rel=1e-6)
 
 
-def products(jaxpr):
-    """FLOP of all matrix products in a program, scans multiplied by their length."""
-    total = 0
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
-        inner = sum(products(getattr(j, "jaxpr", j)) for j in jax.tree.leaves(eqn.params, is_leaf=is_jaxpr) if is_jaxpr(j))
-        total += inner * eqn.params.get("length", 1)
-    return total
+def test_products_by_hand():
+    """A scan counts as often as it runs, of branches the larger one, and a while loop not at all."""
+    x, w = jnp.zeros((3, 4)), jnp.zeros((4, 4))
+    once, moved = 2 * 3 * 4 * 4, 4 * (12 + 16 + 12)
+    count = lambda f: flops.products(jax.make_jaxpr(f)(x, w).jaxpr)
+    assert count(lambda x, w: x @ w) == (once, moved)
+    assert count(jax.jit(lambda x, w: jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=5)[0])) == (5 * once, 5 * moved)
+    assert count(lambda x, w: jax.lax.cond(x.sum() > 0, lambda x: x @ w @ w, lambda x: x @ w, x)) == (2 * once, 2 * moved)
+    with pytest.raises(ValueError, match="while loop"):
+        count(lambda x, w: jax.lax.fori_loop(0, x.sum().astype(int), lambda i, c: c @ w, x))
 
 
-def is_jaxpr(x):
-    return hasattr(x, "eqns") or hasattr(x, "jaxpr")
-
-
-@pytest.mark.parametrize("agent", sorted(flops.COUNTED))
-def test_the_count_is_that_of_the_program(agent):
-    """Only the gradients to the inputs of first layers, which nobody needs, are counted and not computed."""
-    config, spec = agents.load(agent).Config(), Spec(19, 7, 32, 3)
-    made = agents.load(agent).make(config, spec)
-    state = jax.eval_shape(made.init, jax.random.key(0))
-    shape = lambda *s: jax.ShapeDtypeStruct((3, 32, *s), jnp.float32)
-    batches = Batch(shape(19), shape(7), shape(), shape(), shape(19))
-    counted = flops.COUNTED[agent](config, flops.Sizes(19, 7, 32, 3), True)
-    learn = jax.make_jaxpr(lambda s, b, k: made.learn(s, b, made.draw(k)))(state, batches, jax.random.key(0))
-    assert products(learn.jaxpr) == pytest.approx(counted.learn, rel=0.03)
-    act = jax.make_jaxpr(lambda s, o, k: made.act(s, o, made.draw_act(k, True), explore=True))(state, jnp.zeros(19), jax.random.key(0))
-    assert products(act.jaxpr) == pytest.approx(counted.act, rel=1e-6)
+@pytest.mark.parametrize("agent", sorted(agents.AGENTS))
+def test_every_agent_is_counted(agent):
+    """More updates, more work, in proportion where nothing is done once for all of them."""
+    module = agents.load(agent)
+    config = replace(module.Config(), agent, **{name: x for name, x in SMALL.items() if name in fields(module.Config)})
+    once, thrice = (flops.per_env_step(agent, config, replace(module.PROTOCOL, agent, updates=u, batch_size=8), 5, 2) for u in (1, 3))
+    assert 0 < once.flop <= thrice.flop <= 3 * once.flop and 0 < once.bytes <= thrice.bytes
+    assert (once.flop < thrice.flop) == (agent != "bc")
 
 
 TINY = cases.Size(
@@ -75,7 +68,7 @@ TINY = cases.Size(
 )
 KEYS = """agent size task engine seeds rows devices_used precision protocol compile_s compile_phases_s iterations iterations_chosen
 repetitions seconds_per_env_step env_steps_per_s updates_per_s offline_gradient_steps_per_s evaluation_s flop_per_env_step
-flop_per_env_step_unshared
+bytes_per_env_step
 achieved_flop_per_s peak_resident_bytes peak_device_bytes state_bytes scratch_bytes utilisation utilisation_of_devices_used""".split()
 
 
