@@ -33,12 +33,12 @@ from expo_bench.options import (
 )
 
 
-def pairs(items: Sequence[str], option: str) -> dict[str, str]:
-    """["a=1"] as {"a": "1"}."""
+def pairs(items: Sequence[str], option: str, *, empty: bool = False) -> dict[str, str]:
+    """["a=1"] as {"a": "1"}; with `empty` also ["a="] as {"a": ""}."""
     result = {}
     for item in items:
         name, equals, value = item.partition("=")
-        if not (equals and name and value):
+        if not (equals and name and (value or empty)):
             raise UserError(f"{option} {item!r}: expected name=value")
         if name in result:
             raise UserError(f"{option} {name}: given twice")
@@ -215,7 +215,7 @@ def export_policy(args: ExportPolicy) -> None:
         for _, _, row in policies.found(args.run):
             print("  ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in row.items()))
         return
-    known = policies.export(args.run, pairs(args.row, "--row"), args.which, args.out)
+    known = policies.export(args.run, pairs(args.row, "--row", empty=True), args.which, args.out)
     print(f"the {args.which} agent of seed {known['seed']}: score {known['score']:.3g} after {known['env_step']:,} environment steps")
     print(f"written: {args.out}")
 

@@ -131,7 +131,7 @@ def test_the_command_line(folder, tmp_path, capsys):
     out = tmp_path / "p.npz"
     cli.main(["export-policy", str(folder)])
     assert len(capsys.readouterr().out.splitlines()) == 6
-    cli.main(["export-policy", str(folder), "--row", "agent=rlpd", "seed=1", "--which", "last", "--out", str(out)])
+    cli.main(["export-policy", str(folder), "--row", "agent=rlpd", "variant=", "seed=1", "--which", "last", "--out", str(out)])
     assert "the last agent of seed 1" in capsys.readouterr().out
     cli.main(["eval", str(out), "--episodes", "5", "--json"])
     said = json.loads(capsys.readouterr().out)
