@@ -58,15 +58,13 @@ def asset(name: str) -> Path:
     return path
 
 
-def hand_model(name: str, mjx: MjxSettings | None = None, sensors: tuple[str, ...] = ()) -> mujoco.MjModel:
-    """A released model (a file's name) with the actuator gains that the released environments set; with `mjx` changed as MJX needs it.
-
-    `sensors` are those that MJX has to keep.
-    """
-    spec = mujoco.MjSpec.from_file(str(asset(name)))
+def hand_model(task: type[HandTask], mjx: MjxSettings | None = None) -> mujoco.MjModel:
+    """A task's released model with the actuator gains that the released environments set; with `mjx` changed as MJX needs it."""
+    spec = mujoco.MjSpec.from_file(str(asset(task.XML)))
     if mjx is not None:
+        task.adapt(spec)
         _replace_cylinders(spec)
-        _keep_sensors(spec, sensors)
+        _keep_sensors(spec, task.SENSORS)
         spec.option.iterations = mjx.iterations or spec.option.iterations
         spec.option.ls_iterations = mjx.ls_iterations or spec.option.ls_iterations
         if mjx.contacts:
@@ -84,16 +82,22 @@ def _replace_cylinders(spec: mujoco.MjSpec) -> None:
     released = spec.compile()
     for body in spec.bodies:
         cylinders = [geom for geom in body.geoms if geom.type == _CYLINDER and (geom.contype or geom.conaffinity)]
-        if cylinders and not body.explicitinertial and body.id:
-            body.explicitinertial = True
-            body.mass, body.ipos, body.iquat = released.body_mass[body.id], released.body_ipos[body.id], released.body_iquat[body.id]
-            body.inertia = released.body_inertia[body.id]
+        if cylinders:
+            keep_mass(body, released)
         for geom in cylinders:
             radius, half_length = geom.size[:2]
             if half_length > radius:
                 geom.type, geom.size[1] = _CAPSULE, half_length - radius  # a capsule's half length leaves out its caps
             else:
                 geom.type, geom.size = _BOX, _box_of(radius, half_length)
+
+
+def keep_mass(body: mujoco.MjsBody, released: mujoco.MjModel) -> None:
+    """Fix a body's mass and inertia as they are in `released`, where they follow from its geoms."""
+    if body.id and not body.explicitinertial:
+        body.explicitinertial = True
+        body.mass, body.inertia = released.body_mass[body.id], released.body_inertia[body.id]
+        body.ipos, body.iquat = released.body_ipos[body.id], released.body_iquat[body.id]
 
 
 def _keep_sensors(spec: mujoco.MjSpec, names: tuple[str, ...]) -> None:
@@ -127,6 +131,10 @@ class HandTask:
     obs_low: np.ndarray
     obs_high: np.ndarray
 
+    @classmethod
+    def adapt(cls, spec: mujoco.MjSpec) -> None:
+        """What this task needs changed in the model for MJX besides, before its cylinders are replaced."""
+
     def system(self, engine: str) -> System:
         return system_of(type(self), self.MJX if engine == "mjx" else None)
 
@@ -142,7 +150,7 @@ class HandTask:
 
 def system_of(task: type[HandTask], mjx: MjxSettings | None) -> System:
     """The released model of a task, or the one for MJX, and what is read of it."""
-    model = hand_model(task.XML, mjx, task.SENSORS)
+    model = hand_model(task, mjx)
     return System(
         model,
         FRAME_SKIP,
