@@ -29,7 +29,7 @@ TASKS = ("pen", "door", "relocate", "hammer")
 BOTH = ("float32", "float64")
 PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "rates": ("float32",)}
 ROWS = 16  #                                                      episodes side by side
-EPISODES = {"pen": 400, "door": 112, "relocate": 112, "hammer": 112}  # the pen's policy fails often, and from the same start not in both
+EPISODES = {"pen": 304, "door": 112, "relocate": 112, "hammer": 112}  # the pen's policy fails often, and from the same start not in both
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  #                     the difference from which on two trajectories count as parted
 
