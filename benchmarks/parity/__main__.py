@@ -52,9 +52,14 @@ def measure(family: ModuleType, task: str, parts: list[str], precision: str, dat
         return False
     rows = table.merged(table.read(CSV), [table.Row(**row) for row in answer["rows"]])
     table.write(CSV, rows)
-    for part in parts:
-        table.into_page(PAGE, family.NAME, part, table.markdown(rows, part, family.TASKS))
+    update_page(rows)
     return True
+
+
+def update_page(rows: list[table.Row]) -> None:
+    for family in FAMILIES:
+        for part in family.PARTS:
+            table.into_page(PAGE, family.NAME, part, table.markdown(rows, part, family.TASKS))
 
 
 if __name__ == "__main__":

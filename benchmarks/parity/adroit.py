@@ -28,8 +28,8 @@ NAME = "adroit"
 TASKS = ("pen", "door", "relocate", "hammer")
 BOTH = ("float32", "float64")
 PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "rates": ("float32",)}
-ROWS = 16  #                                                      episodes side by side
-EPISODES = {"pen": 304, "door": 112, "relocate": 112, "hammer": 112}  # the pen's policy fails often, and from the same start not in both
+ROWS = 20  # episodes side by side
+EPISODES = {"pen": 240, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  #                     the difference from which on two trajectories count as parted
 
@@ -91,6 +91,8 @@ def steps(env: Any, precision: str, data: Path, engines: dict[str, Ours]) -> lis
     rows = []
     names = {"mujoco": "C MuJoCo", "mjx": "MJX float32" if precision == "float32" else "MJX x64"}
     for engine, ours in engines.items():
+        if (engine, precision) == ("mujoco", "float32"):
+            continue  # the rounding of the observation, and nothing else
         obs, solved = _replay(ours, keys, actions)
         for i, kind in enumerate(("random", "the policy's")):
             error = np.abs(obs[:, i] - exact["obs"][:, i]).max(axis=-1)
@@ -282,8 +284,7 @@ def _engines(env: Any, precision: str) -> dict[str, Ours]:
 
     rows, exact = (2, True) if precision == "float64" else (ROWS, False)
     system = hand.system_of(type(env.task), env.task.MJX)
-    found = {"mjx": Ours(env, system, "mjx", rows, quick=exact)}
-    return found | {"mujoco": Ours(env, env.physics.system, "mujoco", rows)}
+    return {"mujoco": Ours(env, env.physics.system, "mujoco", rows), "mjx": Ours(env, system, "mjx", rows, quick=exact)}
 
 
 if __name__ == "__main__":
