@@ -3,7 +3,7 @@
 steps    the same start and the same 50 actions, uniformly random ones and the trained policy's: the greatest difference of an observation
 policy   the trained DAPG policies (deterministic) in both from the same starts: success, and the share of steps solved
 changes  the same in C MuJoCo alone, with each change made to the model for MJX
-rates    control steps per second and compile seconds, before and after each simplification
+rates    control steps and compilation in CPU seconds, before and after each simplification
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.parity.intervals import difference_of_means, difference_of_rates
+from benchmarks.parity.ours import Ours, rate
 from benchmarks.parity.reference import Adroit as Reference
 from benchmarks.parity.table import Row
 
@@ -32,42 +32,6 @@ ROWS = 20  # episodes side by side
 EPISODES = {"pen": 240, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  #                     the difference from which on two trajectories count as parted
-
-
-class Ours:
-    """A batch of episodes of one of our tasks on a system and engine, stepped from Python. `obs` [N, O] in JAX's widest float."""
-
-    def __init__(self, env: Any, system: Any, engine: str, rows: int, quick: bool = False):
-        from envs.physics import build
-
-        self.env, self.rows = env, rows
-        self.physics = build(system, engine)
-
-        def step(data, action, params):
-            data, readout = self.physics.step(data, action, env.task.fields(params))
-            return data, env.task.observe(readout)
-
-        state = self.reset(jax.random.split(jax.random.key(0), rows))
-        action = np.zeros((rows, env.action_size), np.float32)
-        options = {"xla_backend_optimization_level": 0} if quick else None  # for programs that run only a little
-        began = time.perf_counter()
-        self._step = jax.jit(jax.vmap(step)).lower(self.data, action, state.params).compile(compiler_options=options)
-        self.compile_s = time.perf_counter() - began
-
-    def reset(self, keys: jax.Array) -> Any:
-        state = jax.vmap(self.env.reset)(keys)
-        start = jax.vmap(self.env.task.start)(keys)
-        self.data = jax.vmap(lambda _: self.physics.init(start.qpos, start.qvel))(keys)
-        self.params, self.obs = state.params, np.asarray(state.obs)
-        return state
-
-    def step(self, action: np.ndarray) -> np.ndarray:
-        """[N] bool, whether each is solved."""
-        before = self.obs
-        self.data, obs = self._step(self.data, action, self.params)
-        self.obs = np.asarray(obs)
-        real = lambda x: np.asarray(x, np.float32)
-        return np.asarray(jax.vmap(self.env.outcome)(real(before), action, real(self.obs)).success)
 
 
 def trained(task: str, data: Path) -> Any:
@@ -217,7 +181,7 @@ def _system(env: Any, *, shapes: bool = True, noslip: bool = True, iterations: b
 
 
 def rates(env: Any) -> list[Row]:
-    """Control steps per second under random actions, each engine with 1, 16 and 64 rows; MJX before each simplification with 16."""
+    """Control steps per CPU second under random actions, each engine with 1, 16 and 64 rows; MJX before each simplification with 16."""
     from envs.adroit import hand
 
     settings = env.task.MJX
@@ -233,25 +197,12 @@ def rates(env: Any) -> list[Row]:
     for name, engine, system, widths in systems:
         for width in widths:
             ours = Ours(env, system, engine, width)
-            rows.append(Row(env.name, "rates", name, f"steps/s, {width} env{'s' * (width > 1)}", rate(ours)))
+            rows.append(Row(env.name, "rates", name, f"{width} env{'s' * (width > 1)}", rate(ours)))
             if width == 16:
-                rows.append(Row(env.name, "rates", name, "compile s", ours.compile_s))
+                rows.append(Row(env.name, "rates", name, "compilation", ours.compile_s))
                 constraints = ours.physics._blank._impl.efc_J.shape[0] if engine == "mjx" else ""
                 rows.append(Row(env.name, "rates", name, "constraint rows", constraints))
     return rows
-
-
-def rate(ours: Ours, seconds: float = 4.0) -> float:
-    """Control steps per second of all rows together."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (8, ours.rows, ours.env.action_size)).astype(np.float32)
-    ours.reset(jax.random.split(jax.random.key(3), ours.rows))
-    data, count = ours.data, 0
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        data, obs = ours._step(data, actions[count % 8], ours.params)
-        jax.block_until_ready(obs)
-        count += 1
-    return count * ours.rows / (time.perf_counter() - began)
 
 
 def main(argv: list[str] | None = None) -> None:
