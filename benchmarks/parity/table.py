@@ -10,7 +10,8 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One number. A table's lines are (task, variant), its columns the metrics, both in the order of their first appearance."""
+    """One number. A table's lines are (task, variant) in the order of their first appearance, its columns the metrics, in the order of the
+    line that has most of them."""
 
     task: str
     part: str  #      which table
@@ -53,11 +54,11 @@ def write(path: Path, rows: list[Row]) -> None:
 def markdown(rows: list[Row], part: str, tasks: tuple[str, ...]) -> str:
     """The table of a part: a line per task and variant."""
     rows = [row for row in rows if row.part == part and row.task in tasks]
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    lines = ["| task | | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in sorted(rows, key=lambda row: tasks.index(row.task)):
         cells.setdefault((row.task, row.variant), {})[row.metric] = _cell(row)
+    metrics = list(dict.fromkeys(metric for line in sorted(cells.values(), key=len, reverse=True) for metric in line))
+    lines = ["| task | | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
     for (task, variant), found in cells.items():
         lines.append(f"| `{task}` | {variant} | " + " | ".join(found.get(metric, "") for metric in metrics) + " |")
     return "\n".join(lines) + "\n"

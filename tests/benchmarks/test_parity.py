@@ -55,9 +55,9 @@ def test_new_rows_replace_those_of_the_same_variant(tmp_path):
     assert [(r.task, r.variant, r.metric, r.low) for r in again] == [(r.task, r.variant, r.metric, r.low) for r in rows]
     assert table.markdown(again, "steps", ("door", "pen")) == table.markdown(rows, "steps", ("door", "pen"))
     assert table.markdown(rows, "steps", ("door", "pen")).splitlines()[2:] == [
-        "| `door` | C | 0 |  |  |",
-        "| `pen` | C | 2e-09 |  |  |",
-        "| `pen` | MJX |  | palm-pen (step 3) | 0.5 [+0.40, +0.60] |",
+        "| `door` | C |  |  | 0 |",
+        "| `pen` | C |  |  | 2e-09 |",
+        "| `pen` | MJX | palm-pen (step 3) | 0.5 [+0.40, +0.60] |  |",
     ]
     assert table.read(tmp_path / "none.csv") == []
 
