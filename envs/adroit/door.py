@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,20 +19,21 @@ FRAME_HIGH = (-0.2, 0.35, 0.35)
 HINGE = 28  #                      the door's angle in the observation
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Door(hand.HandTask):
     """Observation [39]: 27 hand joints, latch and hinge angle, the positions of palm, handle, palm - handle, and a flag."""
 
     XML = "adroit_door.xml"
     SITES = ("S_grasp", "S_handle")
-    BODIES = ("frame",)
     FIELDS = (("body_pos", "frame"),)
+
+    handle: np.ndarray  # [3] metres, where the handle is at rest, from the door frame's position
 
     def start(self, key: jax.Array) -> Start:
         """At rest; params: [3] the position of the door frame, uniform in its box."""
         low, high = jnp.asarray(FRAME_LOW, jnp.float32), jnp.asarray(FRAME_HIGH, jnp.float32)
         frame = jax.random.uniform(key, (3,), jnp.float32, low, high)
-        palm, handle = self.rest.sites
-        return Start(self.rest._replace(sites=jnp.stack([palm, handle - self.rest.bodies[0, :3] + frame])), None, None, frame)
+        return Start(self.rest._replace(sites=jnp.stack([self.rest.sites[0], self.handle + frame])), None, None, frame)
 
     def fields(self, params: jax.Array) -> tuple[jax.Array]:
         return (params,)
@@ -54,8 +57,10 @@ def task(info: TaskInfo) -> Door:
     system = hand.system_of(Door, None)
     names, low, high = hand.joints(system.model, 1, system.model.njnt)
     names, low, high = ([*x[:-2], x[-1], x[-2]] for x in (names, low, high))  # the latch before the hinge
+    rest = hand.resting(system)
     return Door(
-        rest=hand.resting(system),
+        rest=rest,
+        handle=rest.sites[1] - system.model.body("frame").pos.astype(np.float32),
         observation_names=(*names[:-2], "latch", "door_hinge", *hand.xyz("palm", "handle", "palm_to_handle"), "door_open"),
         obs_low=np.concatenate([low, np.full(9, -2.0), [-1.0]]).astype(np.float32),
         obs_high=np.concatenate([high, np.full(9, 2.0), [1.0]]).astype(np.float32),
