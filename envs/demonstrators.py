@@ -33,12 +33,13 @@ def demonstrator(env: Environment, **quality: Any) -> Demonstrator:
 
     Args:
         env: an environment of `envs.make`.
-        quality: fields of `MazeQuality` or `PushQuality`; for the door `path` (an .npz policy, required) and `noise`.
+        quality: fields of `MazeQuality` or `PushQuality`; for the Adroit tasks `path` (an .npz policy, required) and `noise`.
 
     Raises:
         TaskError: a task without a demonstrator, or a setting that it does not have.
     """
-    makers = {"point-umaze": maze_demonstrator, "point-medium": maze_demonstrator, "push-disc": push_demonstrator, "door": door_demonstrator}
+    makers = {"point-umaze": maze_demonstrator, "point-medium": maze_demonstrator, "push-disc": push_demonstrator}
+    makers |= dict.fromkeys(("pen", "door", "relocate", "hammer"), policy_demonstrator)
     if env.name not in makers:
         raise TaskError(f"task {env.name!r} has no demonstrator; these have: {', '.join(makers)}")
     try:
@@ -164,7 +165,7 @@ def push_demonstrator(env: Environment, **quality: float) -> Demonstrator:
     return Demonstrator(init, act, lambda carry: carry[0])
 
 
-# --- door -------------------------------------------------------------------------------------------------------------------------------
+# --- Adroit -----------------------------------------------------------------------------------------------------------------------------
 
 
 def mlp_policy(path: str | Path) -> Callable[[jax.Array], jax.Array]:
@@ -200,7 +201,7 @@ def mlp_policy(path: str | Path) -> Callable[[jax.Array], jax.Array]:
     return policy
 
 
-def door_demonstrator(env: Environment, *, path: str | Path, noise: float = 0.0) -> Demonstrator:
+def policy_demonstrator(env: Environment, *, path: str | Path, noise: float = 0.0) -> Demonstrator:
     """A trained policy from `path`, with Gaussian action noise of standard deviation `noise`. No carry.
 
     Raises:

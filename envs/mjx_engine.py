@@ -47,16 +47,17 @@ class MjxPhysics:
         for field, value in zip(system.fields, fields, strict=True):
             model = model.replace(**{field.name: getattr(model, field.name).at[field.index].set(value)})
         ctrl = jnp.asarray(system.control_middle, dtype) + jnp.asarray(system.control_range, dtype) * action
-        sites = jnp.asarray(system.sites, int)
+        sites, bodies, sensors = (jnp.asarray(chosen, int) for chosen in (system.sites, system.bodies, system.sensors))
 
         def substep(_, carry):
             data, _ = carry
             full = self._blank.replace(qpos=data.qpos, qvel=data.qvel, qacc_warmstart=data.warmstart, ctrl=ctrl)
             with np.errstate(over="ignore"):  # MJX writes the largest float64 into a float32 while it is traced
                 full = self._step(model, full)
-            return MjxData(full.qpos, full.qvel, full.qacc_warmstart), full.site_xpos[sites]
+            poses = jnp.concatenate([full.xpos[bodies], full.xquat[bodies]], axis=1)
+            return MjxData(full.qpos, full.qvel, full.qacc_warmstart), (full.site_xpos[sites], poses, full.sensordata[sensors])
 
-        start = data, jnp.zeros((len(system.sites), 3), dtype)
-        data, positions = jax.lax.fori_loop(0, system.substeps, substep, start)
+        seen = jnp.zeros((len(sites), 3), dtype), jnp.zeros((len(bodies), 7), dtype), jnp.zeros(len(sensors), dtype)
+        data, (positions, poses, values) = jax.lax.fori_loop(0, system.substeps, substep, (data, seen))
         bad = ~jnp.all(jnp.abs(jnp.concatenate([data.qpos, data.qvel])) < LARGEST)  # a comparison with NaN is False
-        return data, Readout(data.qpos, data.qvel, positions, bad)
+        return data, Readout(data.qpos, data.qvel, positions, bad, poses, values)

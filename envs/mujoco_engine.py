@@ -86,6 +86,7 @@ class MujocoPhysics:
         self._size = mujoco.mj_stateSize(model, _STATE)
         self._real = np.dtype(jax.dtypes.canonicalize_dtype(float))
         self._slices = _slices(model)
+        self._seen = {"sites": (len(system.sites), 3), "bodies": (len(system.bodies), 7), "sensors": (len(system.sensors),)}
         data = mujoco.MjData(model)
         mujoco.mj_forward(model, data)
         self._rest = self.snapshot(data)
@@ -104,14 +105,11 @@ class MujocoPhysics:
         return bits.reshape(-1)
 
     def step(self, data: jax.Array, action: jax.Array, fields: tuple[jax.Array, ...]) -> tuple[jax.Array, Readout]:
-        real, model, sites = self._real, self._model, len(self.system.sites)
+        model, real = self._model, lambda *shape: jax.ShapeDtypeStruct(shape, self._real)
         shapes = (
             jax.ShapeDtypeStruct(data.shape, jnp.uint32),
             Readout(
-                jax.ShapeDtypeStruct((model.nq,), real),
-                jax.ShapeDtypeStruct((model.nv,), real),
-                jax.ShapeDtypeStruct((sites, 3), real),
-                jax.ShapeDtypeStruct((), jnp.bool_),
+                real(model.nq), real(model.nv), bad=jax.ShapeDtypeStruct((), jnp.bool_), **{k: real(*s) for k, s in self._seen.items()}
             ),
         )
         return jax.pure_callback(self._callback, shapes, data, action, fields, vmap_method="broadcast_all")
@@ -125,22 +123,22 @@ class MujocoPhysics:
         state = bits.reshape(rows, 2 * self._size).copy().view(np.float64)
         action = action.reshape(rows, action.shape[-1])
         fields = tuple(f.reshape(rows, *f.shape[len(lead) :]) for f in fields)
-        sites = np.zeros((rows, len(self.system.sites), 3))
+        seen = {name: np.zeros((rows, *shape)) for name, shape in self._seen.items()}
         jobs = max(1, min(_workers(), rows // _ROWS_PER_JOB))
         cuts = np.linspace(0, rows, jobs + 1).astype(int)
-        waiting = [_pool().submit(self._serve, state, action, fields, sites, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        waiting = [_pool().submit(self._serve, state, action, fields, seen, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
         for job in waiting:
             job.result()
-        return self._answer(state, sites, lead)
+        return self._answer(state, seen, lead)
 
-    def _serve(self, state, action, fields, sites, first, last):
+    def _serve(self, state, action, fields, seen, first, last):
         """Step rows first to last in place, on a worker thread. A row that came with a number that is not finite is not stepped;
         one that MuJoCo found wanting comes out as NaN."""
         system, worker = self.system, self._local
         model, data = worker.model, worker.data
         control = system.control_middle + system.control_range * action[first:last].astype(np.float64)
         usable = np.isfinite(state[first:last]).all(axis=1) & np.isfinite(control).all(axis=1)
-        chosen = list(system.sites)
+        sites, bodies, sensors = list(system.sites), list(system.bodies), list(system.sensors)
         for row in range(first, last):
             if not usable[row - first]:
                 state[row] = np.nan
@@ -153,15 +151,19 @@ class MujocoPhysics:
             mujoco.mj_getState(model, data, state[row], _STATE)
             if worker.warned():
                 state[row] = np.nan
-            if chosen:
-                sites[row] = data.site_xpos[chosen]
+            if sites:
+                seen["sites"][row] = data.site_xpos[sites]
+            if bodies:
+                seen["bodies"][row] = np.hstack([data.xpos[bodies], data.xquat[bodies]])
+            if sensors:
+                seen["sensors"][row] = data.sensordata[sensors]
 
-    def _answer(self, state, sites, lead):
+    def _answer(self, state, seen, lead):
         with np.errstate(invalid="ignore", over="ignore"):
             bad = ~(np.abs(state) < LARGEST).all(axis=1)
             qpos, qvel = (state[:, self._slices[name]].astype(self._real).reshape(*lead, -1) for name in ("qpos", "qvel"))
-            sites = sites.astype(self._real).reshape(*lead, -1, 3)
-        return bits_of(state).reshape(*lead, -1), Readout(qpos, qvel, sites, bad.reshape(lead))
+            seen = {name: value.astype(self._real).reshape(*lead, *value.shape[1:]) for name, value in seen.items()}
+        return bits_of(state).reshape(*lead, -1), Readout(qpos, qvel, bad=bad.reshape(lead), **seen)
 
 
 def _slices(model: mujoco.MjModel) -> dict[str, slice]:

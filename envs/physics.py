@@ -42,16 +42,23 @@ class System:
     control_middle: np.ndarray  #      [A] float64: control = middle + range * action
     control_range: np.ndarray  #       [A] float64
     sites: tuple[int, ...] = ()  #     the sites whose positions are read
+    bodies: tuple[int, ...] = ()  #    the bodies whose positions and orientations are read
+    sensors: tuple[int, ...] = ()  #   the entries of sensordata that are read
     fields: tuple[Field, ...] = ()  #  what differs between episodes
 
 
 class Readout(NamedTuple):
-    """What can be seen of a row after a step. float32, or float64 where JAX runs in 64 bits."""
+    """What can be seen of a row after a step. float32, or float64 where JAX runs in 64 bits.
 
-    qpos: jax.Array  #   [nq]
-    qvel: jax.Array  #   [nv]
-    sites: jax.Array  #  [sites, 3] metres, as the last substep began: MuJoCo's own site_xpos after mj_step
-    bad: jax.Array  #    [] bool, a non-finite or huge number in the state
+    Sites, bodies and sensors are as the last substep began: what MuJoCo itself holds after mj_step. Empty in a start that needs none.
+    """
+
+    qpos: jax.Array  #            [nq]
+    qvel: jax.Array  #            [nv]
+    sites: jax.Array  #           [sites, 3] metres: site_xpos
+    bad: jax.Array  #             [] bool, a non-finite or huge number in the state
+    bodies: jax.Array = ()  #     [bodies, 7] xpos in metres and xquat (w, x, y, z)
+    sensors: jax.Array = ()  #    [sensors] sensordata
 
 
 class Physics(Protocol):

@@ -30,6 +30,14 @@ class TaskInfo:
 
 
 _BOTH = ("mjx", "mujoco")
+_ADROIT = {
+    "engines": _BOTH,
+    "default_engine_cpu": "mujoco",
+    "score": "solved",
+    "demonstrator": "a trained DAPG policy from an .npz file, with optional Gaussian noise",
+    "extra": "adroit",
+    "suite": "adroit",
+}
 
 TASKS: dict[str, TaskInfo] = {
     info.name: info
@@ -71,18 +79,40 @@ TASKS: dict[str, TaskInfo] = {
             module="envs.push",
         ),
         TaskInfo(
+            name="pen",
+            summary="Adroit pen: a 24-joint hand turns a pen to a given direction; reward -1 per step, 0 while it points there",
+            obs_size=45,
+            action_size=24,
+            horizon=100,
+            **_ADROIT,
+            module="envs.adroit.pen",
+        ),
+        TaskInfo(
             name="door",
             summary="Adroit door: a 24-joint hand undoes a latch and opens a door; reward -1 per step, 0 while the door is open",
             obs_size=39,
             action_size=28,
             horizon=200,
-            engines=_BOTH,
-            default_engine_cpu="mujoco",
-            score="solved",
-            demonstrator="a trained DAPG policy from an .npz file, with optional Gaussian noise",
-            extra="adroit",
-            suite="adroit",
-            module="envs.adroit",
+            **_ADROIT,
+            module="envs.adroit.door",
+        ),
+        TaskInfo(
+            name="relocate",
+            summary="Adroit relocate: a 24-joint hand on an arm carries a ball to a place in the air; reward -1 per step, 0 while it is there",
+            obs_size=39,
+            action_size=30,
+            horizon=200,
+            **_ADROIT,
+            module="envs.adroit.relocate",
+        ),
+        TaskInfo(
+            name="hammer",
+            summary="Adroit hammer: a 24-joint hand takes a hammer and drives a nail in; reward -1 per step, 0 while the nail is in",
+            obs_size=46,
+            action_size=26,
+            horizon=200,
+            **_ADROIT,
+            module="envs.adroit.hammer",
         ),
     )
 }

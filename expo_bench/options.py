@@ -235,7 +235,7 @@ class Generate:
     seed: int = 0
     """seed of everything random"""
     policy: Path | None = None
-    """door: a trained policy (.npz) as demonstrator"""
+    """pen, door, relocate, hammer: a trained policy (.npz) as demonstrator"""
     noise: float | None = None
     """noise of the demonstrator's actions (default: the demonstrator's own)"""
     engine: Literal["mujoco", "mjx"] = "mujoco"

@@ -18,7 +18,7 @@ from expo_bench.errors import UserError
 
 # Episodes of the standard offline data; a task that is missing here has none.
 DEFAULT_EPISODES = {"point-umaze": 20, "point-medium": 40, "push-disc": 40}
-NEEDS_POLICY = ("door",)  # tasks without a scripted demonstrator
+NEEDS_POLICY = ("pen", "door", "relocate", "hammer")  # tasks without a scripted demonstrator
 NO_DEFAULT = (
     "the task {task} has no default offline data: give some with --dataset FILE (for door: hand_dapg's door-v0_demos.pickle), or make some "
     "with `expo-bench data generate {task} --policy FILE.npz`"

@@ -1,6 +1,7 @@
 """What every environment promises (envs.core), checked on every task: on its CPU engine, and the mazes and pushing on both."""
 
 import dataclasses
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from env_programs import ROWS, actions_of, equal, keys_of, make, program, select
+from env_programs import HANDS, ROWS, actions_of, equal, keys_of, make, program, select
 
 import envs
 from envs import core, push
@@ -20,7 +21,7 @@ ALL = [
     ("point-medium", "mjx"),
     ("push-disc", "mjx"),
     ("push-disc", "mujoco"),
-    ("door", "mujoco"),
+    *((name, "mujoco") for name in HANDS),
 ]
 every = pytest.mark.parametrize("name, engine", ALL)
 
@@ -34,7 +35,9 @@ def test_shapes_and_dtypes(name, engine):
     assert p.env.action_size == info.action_size and p.env.horizon == info.horizon and p.env.score == info.score
     assert len(p.env.observation_names) == info.obs_size == len(set(p.env.observation_names))
     assert p.env.obs_low.shape == p.env.obs_high.shape == (info.obs_size,)
-    expected = {"obs": "float32", "reward": "float32", "t": "int32"} | dict.fromkeys(("terminated", "truncated", "success", "blown_up"), "bool")
+    expected = {"obs": "float32", "reward": "float32", "t": "int32"} | dict.fromkeys(
+        ("terminated", "truncated", "success", "blown_up"), "bool"
+    )
     for field, dtype in expected.items():
         value = getattr(state, field)
         assert value.dtype == dtype and not value.aval.weak_type, field
@@ -172,7 +175,7 @@ def test_the_door_is_open_at_the_published_angle():
 def test_names_come_without_jax_or_mujoco():
     code = "import sys, envs, json; print(json.dumps([sorted(envs.TASKS), 'jax' in sys.modules, 'mujoco' in sys.modules]))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert json.loads(out) == [["door", "point-medium", "point-umaze", "push-disc"], False, False]
+    assert json.loads(out) == [["door", "hammer", "pen", "point-medium", "point-umaze", "push-disc", "relocate"], False, False]
 
 
 def test_importing_mjx_prints_nothing():
@@ -184,7 +187,7 @@ def test_importing_mjx_prints_nothing():
 def test_unknown_names_are_one_clear_line():
     with pytest.raises(core.TaskError, match="unknown task 'point-maze'; did you mean 'point-umaze'"):
         envs.make("point-maze")
-    with pytest.raises(core.TaskError, match="known: point-umaze, point-medium, push-disc, door"):
+    with pytest.raises(core.TaskError, match="known: point-umaze, point-medium, push-disc, pen, door, relocate, hammer"):
         envs.make("zzz")
     with pytest.raises(core.TaskError, match="no engine 'bullet'; expected one of auto, mjx, mujoco"):
         envs.make("push-disc", "bullet")
@@ -196,8 +199,6 @@ def test_auto_is_the_engine_for_a_cpu():
 
 
 def test_door_without_gymnasium_robotics_says_how_to_install_it(monkeypatch):
-    from envs import adroit
-
-    monkeypatch.setattr(adroit.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(core.TaskError, match=r"pip install 'expo-bench\[adroit\]'"):
         envs.make("door", "mujoco")
