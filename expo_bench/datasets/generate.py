@@ -95,9 +95,11 @@ def _rollouts(env: Any, demonstrator: Any, root: Any, episodes: int) -> dict[str
     import jax
     import jax.numpy as jnp
 
+    reset = demonstrator.reset or env.reset
+
     def episode(key):
         key_reset, key_demo, key_act = jax.random.split(key, 3)
-        state = env.reset(key_reset)
+        state = reset(key_reset)
 
         def step(carry, t):
             state, memory, live = carry
