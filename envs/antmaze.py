@@ -167,6 +167,10 @@ class AntMaze:
     def observe(self, readout: Readout) -> jax.Array:
         return jnp.concatenate([readout.qpos, readout.qvel])
 
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(qpos, qvel, goal): the observation is the state; the goal is not in it, so that of `outcome` is taken."""
+        return obs[:15], obs[15:], jnp.asarray(self.goal_middle, jnp.float32)
+
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """`episode_outcome` for the middle of the goal's distribution."""
         return self.episode_outcome(jnp.asarray(self.goal_middle, jnp.float32), obs, action, next_obs)

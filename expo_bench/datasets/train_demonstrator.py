@@ -77,8 +77,10 @@ def train(path: Path, *, minutes: float, seed: int = 0, engine: str = "mujoco", 
             raise _OutOfTime
 
     def progress(steps: int, metrics: dict[str, Any]) -> None:
-        shown = {name.removeprefix("episode/"): float(value) for name, value in metrics.items() if name.startswith("episode/")}
-        say(f"{took[0] / 60:5.1f} min  {steps:>9} steps  " + "  ".join(f"{name} {value:.2f}" for name, value in sorted(shown.items())))
+        shown = {"return": "sum_reward", "length": "length", "waypoints": "success"}  # means over the episodes of the last epoch
+        means = "  ".join(f"{name} {metrics[f'episode/{key}']:.1f}" for name, key in shown.items() if f"episode/{key}" in metrics)
+        if means:
+            say(f"{took[0] / 60:5.1f} min  {steps:>9} steps  {means}")
 
     logging.getLogger("absl").setLevel(logging.ERROR)
     epochs = 100_000  # more than anyone waits for
