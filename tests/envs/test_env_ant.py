@@ -253,3 +253,92 @@ def test_a_damaged_walker_is_refused(tmp_path):
         ant_walk.walker(path)
     with pytest.raises(TaskError, match="nowhere.npz: cannot be read"):
         ant_walk.walker(tmp_path / "nowhere.npz")
+
+
+def test_the_demonstrator_walks_to_its_goals():
+    """Eight episodes of the U maze, 35 s each, with D4RL's noise: most arrive, and the data's start is the data set's."""
+    env = make("antmaze-umaze-diverse", "mujoco")
+    demo = envs.demonstrator(env)
+
+    def episode(key):
+        state = demo.reset(key)
+        memory = demo.init(key, state)
+
+        def step(carry, key):
+            state, memory = carry
+            action, memory = demo.act(memory, state, key)
+            state = env.step(state, action)
+            return (state, memory), (jnp.linalg.norm(state.obs[:2] - memory[0]), action)
+
+        distance, action = jax.lax.scan(step, (state, memory), jax.random.split(key, 350))[1]
+        return state.obs, state.params, distance, action
+
+    obs, params, distance, action = jax.tree.map(np.asarray, jax.jit(jax.vmap(episode))(jax.random.split(jax.random.key(0), 8)))
+    assert np.mean(distance.min(axis=1) <= 0.5) >= 0.7
+    assert np.all(np.abs(action) <= 1) and np.all(params == np.float32([0.75, 8.75]))  # all are judged by one goal, as D4RL's files are
+    cells = np.asarray(env.task.recorded.starts)
+    offset = obs[:, None, :2] - cells
+    assert np.all(np.any(np.all((offset >= 0) & (offset <= 1), axis=2), axis=1))
+
+
+def test_walking_as_brax_sees_it():
+    """brax's wrappers around the walk: a fall ends an episode, the time limit truncates it, and what comes next starts afresh."""
+    pytest.importorskip("brax")
+    from brax.envs.wrappers import training
+
+    from envs.to_brax import BraxView
+
+    env = training.wrap(BraxView(_walk()), episode_length=3)
+    state = jax.jit(env.reset)(jax.random.split(jax.random.PRNGKey(0), 2))
+    assert state.obs.shape == (2, env.observation_size) == (2, 28) and env.action_size == 8 and env.backend == "mujoco"
+    step, first = jax.jit(env.step), state.obs
+    walk = state.pipeline_state.params
+    over = np.array(_walk().ant.physics._rest).view(np.float64)  # row 0 lies on its back
+    slices = _walk().ant.physics._slices
+    over[slices["qpos"]] = [0, 0, 0.4, 0, 1, 0, 0, *[0] * 8]
+    inner = state.pipeline_state
+    fallen = dataclasses.replace(inner, data=inner.data.at[0].set(over.view(np.uint32)))
+    after = step(state.replace(pipeline_state=fallen), jnp.zeros((2, 8)))
+    assert np.array_equal(after.done, [1, 0]) and np.array_equal(after.info["truncation"], [0, 0])
+    np.testing.assert_array_equal(after.obs[0], first[0])
+    for _ in range(2):
+        after = step(after, jnp.zeros((2, 8)))
+    assert np.array_equal(after.done, [0, 1]) and np.array_equal(after.info["truncation"], [0, 1])
+    assert np.all(np.abs(np.asarray(walk.waypoint - walk.ant[:, :2])) <= ant_walk.NEXT_WAYPOINT)
+
+
+@functools.cache
+def _walk():
+    return ant_walk.ant_walk("mujoco")
+
+
+def test_the_reward_of_walking_is_the_approach():
+    walk = _walk()
+    state = jax.jit(walk.reset)(jax.random.key(1))
+    step = jax.jit(walk.step)
+    action = jnp.full(8, 0.5)
+    after = step(state, action)
+    left = lambda obs: float(jnp.linalg.norm(state.params.waypoint - obs[:2]))
+    expected = (left(state.params.ant) - left(after.params.ant)) / 0.1 - ant_walk.EFFORT * 0.25
+    assert np.isclose(after.reward, expected, atol=1e-4) and not after.terminated and after.params.passed == 0
+    there = dataclasses.replace(state, params=state.params._replace(waypoint=state.params.ant[:2] + 0.5))
+    after = step(there, action)
+    assert after.success and after.params.passed == 1
+    away = float(jnp.linalg.norm(after.params.waypoint - after.params.ant[:2]))
+    assert np.isclose(away, ant_walk.NEXT_WAYPOINT, atol=1e-4)
+
+
+# --- MJX --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_mjx_falls_as_c_falls_and_comes_to_stand():
+    """The one MJX program of an ant that is compiled here: as C in the air; after the first contact with pyramidal cones only about alike."""
+    states = {}
+    for engine in ("mujoco", "mjx"):
+        env = make("antmaze-umaze", engine)
+        start = env.state_of(env.task.start_at(jnp.zeros(2), jnp.array([0.75, 8.75]), jax.random.key(0)))
+        roll = jax.jit(lambda s, env=env: jax.lax.scan(lambda s, _: (env.step(s, jnp.zeros(8)),) * 2, s, None, length=20)[1])
+        states[engine] = jax.tree.map(np.asarray, roll(start).obs)
+    off = np.abs(states["mjx"] - states["mujoco"])[:, :15].max(axis=1)
+    assert off[0] < 1e-5 and off.max() < 0.3
+    assert 0.2 < states["mjx"][-1, 2] < 0.7 and np.all(np.isfinite(states["mjx"]))
