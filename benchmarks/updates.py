@@ -106,7 +106,9 @@ def table(sizes: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.updates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.updates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     learning = [name for name in agents.AGENTS if name != "bc"]  # bc is frozen online
     parser.add_argument("--size", nargs="+", choices=sorted(SIZES), default=["paper", "quickstart"])
     parser.add_argument("--agents", nargs="+", choices=learning, default=learning)
