@@ -21,6 +21,7 @@ ALL = [
     ("push-disc", "mjx"),
     ("push-disc", "mujoco"),
     ("door", "mujoco"),
+    ("antmaze-umaze", "mujoco"),
 ]
 every = pytest.mark.parametrize("name, engine", ALL)
 
