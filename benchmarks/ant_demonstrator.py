@@ -7,6 +7,7 @@ and aim at goals of the data's. "Led to the task's goal" are episodes as an agen
 from __future__ import annotations
 
 import argparse
+
 import numpy as np
 
 TASKS = (

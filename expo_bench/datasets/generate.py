@@ -98,7 +98,7 @@ def _rollouts(env: Any, demonstrator: Any, root: Any, episodes: int) -> dict[str
     import jax
     import jax.numpy as jnp
 
-    reset = demonstrator.reset or env.reset
+    reset = getattr(demonstrator, "reset", None) or env.reset
 
     def episode(key):
         key_reset, key_demo, key_act = jax.random.split(key, 3)
