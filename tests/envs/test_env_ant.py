@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 from env_programs import make, program
+from test_env_engines import run_alone
 
 import envs
 from envs import ant, ant_walk, antmaze
@@ -342,3 +343,15 @@ def test_mjx_falls_as_c_falls_and_comes_to_stand():
     off = np.abs(states["mjx"] - states["mujoco"])[:, :15].max(axis=1)
     assert off[0] < 1e-5 and off.max() < 0.3
     assert 0.2 < states["mjx"][-1, 2] < 0.7 and np.all(np.isfinite(states["mjx"]))
+
+
+@pytest.mark.soak
+def test_mjx_in_double_is_c_with_elliptic_cones():
+    """What parts the engines is the pyramidal cones' contact frames: with elliptic ones and float64 they agree through every contact."""
+    pytest.importorskip("gymnasium_robotics")
+    code = "import json; from benchmarks.parity import antmaze; import envs; env = envs.make('antmaze-umaze', 'mujoco'); "
+    found = run_alone(code + "print(json.dumps(antmaze.steps(env, 'float64')))", JAX_ENABLE_X64="1")
+    off = {(row["variant"], row["metric"]): row["value"] for row in found}
+    assert off["MJX x64 against C, few contacts and elliptic cones in both", "difference at step 50"] < 1e-6
+    assert off["C MuJoCo, few contacts against all", "difference at step 50"] == 0
+    assert off["MJX x64 against C", "difference at step 1"] < 1e-12 < off["MJX x64 against C", "difference at step 10"]
