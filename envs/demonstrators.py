@@ -17,6 +17,7 @@ import numpy as np
 
 from envs import maze, push
 from envs.core import Environment, State, TaskError
+from envs.registry import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Demonstrator:
     init: Callable[[jax.Array, State], Any]
     act: Callable[[Any, State, jax.Array], tuple[jax.Array, Any]]
     route: Callable[[Any], jax.Array]  # carry -> [] int32, which way of doing the task this episode has chosen; for statistics
+    reset: Callable[[jax.Array], State] | None = None  # key -> the first state of a demonstration, where that is not the task's own
 
 
 def demonstrator(env: Environment, **quality: Any) -> Demonstrator:
@@ -33,19 +35,27 @@ def demonstrator(env: Environment, **quality: Any) -> Demonstrator:
 
     Args:
         env: an environment of `envs.make`.
-        quality: fields of `MazeQuality` or `PushQuality`; for the Adroit tasks `path` (an .npz policy, required) and `noise`.
+        quality: fields of `MazeQuality`, `PushQuality` or `envs.ant_demonstrator.AntQuality`; for the Adroit tasks `path` (an .npz policy, required)
+            and `noise`.
 
     Raises:
         TaskError: a task without a demonstrator, or a setting that it does not have.
     """
     makers = {"point-umaze": maze_demonstrator, "point-medium": maze_demonstrator, "push-disc": push_demonstrator}
     makers |= dict.fromkeys(("pen", "door", "relocate", "hammer"), policy_demonstrator)
+    makers |= {name: _ant_demonstrator for name in TASKS if name.startswith("antmaze-")}
     if env.name not in makers:
         raise TaskError(f"task {env.name!r} has no demonstrator; these have: {', '.join(makers)}")
     try:
         return makers[env.name](env, **quality)
     except TypeError as error:
         raise TaskError(f"demonstrator of {env.name!r}: {error}") from error
+
+
+def _ant_demonstrator(env: Environment, **quality: Any) -> Demonstrator:
+    from envs.ant_demonstrator import ant_demonstrator
+
+    return ant_demonstrator(env, **quality)
 
 
 # --- point mazes ------------------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,11 @@ class Start(NamedTuple):
 
 
 class Task(Protocol):
-    """What a task's file defines. All functions are pure and unbatched."""
+    """What a task's file defines. All functions are pure and unbatched.
+
+    A task whose goal is not in its observation also has `episode_outcome(params, obs, action, next_obs)`, which `step` then reports, while
+    `outcome` says what is known without the episode's params.
+    """
 
     observation_names: tuple[str, ...]  # [O]
     obs_low: np.ndarray  #                [O] float32, the plausible range of each observation, for checks of foreign data: not a bound
@@ -87,11 +91,12 @@ class TaskEnvironment:
         """Reward, success and termination of a transition, from observations alone."""
         return self.task.outcome(obs, action, next_obs)
 
-    # Both are jitted on their own so that many programs with this environment share one trace of the physics: tracing MJX takes seconds.
-    @functools.partial(jax.jit, static_argnums=0)
-    def reset(self, key: jax.Array) -> State:
-        """The first state of an episode. Cheap (no physics is stepped): `autoreset` computes it at every step."""
-        start = self.task.start(key)
+    def _judge(self, params: Any, *transition: jax.Array) -> Outcome:
+        of_episode = getattr(self.task, "episode_outcome", None)
+        return self.task.outcome(*transition) if of_episode is None else of_episode(params, *transition)
+
+    def state_of(self, start: Start) -> State:
+        """The first state of an episode that begins so."""
         no = jnp.zeros((), bool)
         return State(
             data=self.physics.init(start.qpos, start.qvel),
@@ -105,6 +110,12 @@ class TaskEnvironment:
             t=jnp.zeros((), jnp.int32),
         )
 
+    # Both are jitted on their own so that many programs with this environment share one trace of the physics: tracing MJX takes seconds.
+    @functools.partial(jax.jit, static_argnums=0)
+    def reset(self, key: jax.Array) -> State:
+        """The first state of an episode. Cheap (no physics is stepped): `autoreset` computes it at every step."""
+        return self.state_of(self.task.start(key))
+
     @functools.partial(jax.jit, static_argnums=0)
     def step(self, state: State, action: jax.Array) -> State:
         """One control step. Where the physics blows up, or the action is not finite, the row stays where it was: data and observation are
@@ -115,7 +126,7 @@ class TaskEnvironment:
         blown_up = readout.bad | ~jnp.all(jnp.isfinite(obs))
         keep = lambda new, old: jnp.where(blown_up, old, new)
         obs = keep(obs, state.obs)
-        reward, success, terminated = self.task.outcome(state.obs, action, obs)
+        reward, success, terminated = self._judge(state.params, state.obs, action, obs)
         t = state.t + 1
         return State(
             data=jax.tree.map(keep, data, state.data),

@@ -6,8 +6,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
+from envs import mjx_rk4
 from envs.physics import LARGEST, Readout, System, import_mjx
 
 
@@ -29,7 +31,8 @@ class MjxPhysics:
         if system.model.na:
             raise NotImplementedError("actuators with activation states are not carried")
         self.system = system
-        self._step = mjx.step
+        runge_kutta = system.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+        self._step = mjx_rk4.stepper(system.model) if runge_kutta else mjx.step
         self._model = mjx.put_model(system.model, impl="jax")
         self._blank = mjx.make_data(system.model, impl="jax")
 

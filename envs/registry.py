@@ -39,6 +39,29 @@ _ADROIT = {
     "suite": "adroit",
 }
 
+_ANT_DATA = {"": "from its start to its goal", "play": "from any cell to goals picked by hand", "diverse": "from any cell to any cell"}
+
+
+def _antmaze(name: str, size: str, data: str) -> TaskInfo:
+    minari = name.startswith("antmaze-minari")
+    picked = " (of those picked by hand)" if minari and data == "diverse" and size != "umaze" else ""
+    recorded = _ANT_DATA["diverse" if minari and data == "play" else data] + picked
+    return TaskInfo(
+        name=name,
+        summary=f"walk an ant ({'gymnasium-robotics' if minari else 'D4RL'}'s) through D4RL's {size} maze; sparse 0/1 reward"
+        + (", goes on at the goal" if minari else ", ends at the goal"),
+        obs_size=29,
+        action_size=8,
+        horizon=700 if size == "umaze" else 1000,
+        engines=_BOTH,
+        default_engine_cpu="mujoco",
+        score="success",
+        demonstrator=f"a trained walking policy led by a maze planner, {recorded}, with action noise",
+        suite="antmaze",
+        module="envs.antmaze",
+    )
+
+
 TASKS: dict[str, TaskInfo] = {
     info.name: info
     for info in (
@@ -114,6 +137,11 @@ TASKS: dict[str, TaskInfo] = {
             **_ADROIT,
             module="envs.adroit.hammer",
         ),
+        _antmaze("antmaze-umaze", "umaze", ""),
+        *(_antmaze(f"antmaze-{size}-{data}", size, data) for size in ("umaze", "medium", "large") for data in ("play", "diverse")),
+        _antmaze("antmaze-minari-umaze", "umaze", ""),
+        _antmaze("antmaze-minari-umaze-diverse", "umaze", "diverse"),
+        *(_antmaze(f"antmaze-minari-{size}-{data}", size, data) for size in ("medium", "large") for data in ("play", "diverse")),
     )
 }
 

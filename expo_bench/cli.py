@@ -30,6 +30,7 @@ from expo_bench.options import (
     Report,
     Sweep,
     Table,
+    TrainDemonstrator,
 )
 
 
@@ -337,6 +338,20 @@ def generate(args: Generate) -> None:
     print(f"written: {out}")
 
 
+def train_demonstrator(args: TrainDemonstrator) -> None:
+    from expo_bench.datasets.train_demonstrator import train
+    from expo_bench.sweeps import devices
+
+    if args.out.exists():
+        raise UserError(f"--out {args.out}: exists; name a new file (nothing is ever overwritten)")
+    devices.start()
+    with _folder_for(args.out):
+        found = train(args.out, minutes=args.minutes, seed=args.seed, engine=args.engine, say=lambda line: print(line, flush=True))
+    shown = ("steps", "minutes", "final_return", "waypoints_per_episode", "episodes_with_a_fall")
+    print(", ".join(f"{name} {found[name]}" for name in shown))
+    print(f"written: {args.out}")
+
+
 @contextlib.contextmanager
 def _folder_for(file: Path) -> Iterator[None]:
     """The folder of `file`, made if need be; what was made is removed again if nothing comes to lie in it."""
@@ -385,6 +400,8 @@ def run_command(command: object, line: str) -> None:
             inspect(command)
         case Generate():
             generate(command)
+        case TrainDemonstrator():
+            train_demonstrator(command)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -235,19 +235,39 @@ class Generate:
     seed: int = 0
     """seed of everything random"""
     policy: Path | None = None
-    """pen, door, relocate, hammer: a trained policy (.npz) as demonstrator"""
+    """a trained policy (.npz) as demonstrator: the Adroit tasks need one, antmaze has its own and takes another of train-demonstrator"""
     noise: float | None = None
     """noise of the demonstrator's actions (default: the demonstrator's own)"""
     engine: Literal["mujoco", "mjx"] = "mujoco"
     """physics engine"""
 
 
-Data = Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Generate, tyro.conf.subcommand("generate")]
+@dataclasses.dataclass(frozen=True)
+class TrainDemonstrator:
+    """Train the policy that a demonstrator needs, with brax's PPO on the task's own physics. Written after every few minutes."""
+
+    task: Positional[Literal["antmaze"]]
+    """antmaze: D4RL's ant walks from waypoint to waypoint on an open floor"""
+    out: Path
+    """the .npz file, with its provenance inside"""
+    minutes: float = 45.0
+    """wall-clock time of the training"""
+    seed: int = 0
+    """seed of everything random"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine: mjx where there is an accelerator"""
+
+
+Data = (
+    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[TrainDemonstrator, tyro.conf.subcommand("train-demonstrator")]
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class DataCommand:
-    """Offline data: look at a file, or make one."""
+    """Offline data: look at a file, or make one, or train what makes one."""
 
     command: tyro.conf.OmitSubcommandPrefixes[Data]
 

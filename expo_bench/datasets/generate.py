@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from envs.registry import TASKS
 from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset, build
 from expo_bench.errors import UserError
 
 # Episodes of the standard offline data; a task that is missing here has none.
 DEFAULT_EPISODES = {"point-umaze": 20, "point-medium": 40, "push-disc": 40}
+# Few of AntMaze's recorded episodes pass the task's own goal.
+DEFAULT_EPISODES |= {name: 200 if "umaze" in name else 400 for name in TASKS if name.startswith("antmaze-")}
 NEEDS_POLICY = ("pen", "door", "relocate", "hammer")  # tasks without a scripted demonstrator
 NO_DEFAULT = (
     "the task {task} has no default offline data: give some with --dataset FILE (for door: hand_dapg's door-v0_demos.pickle), or make some "
@@ -40,8 +43,8 @@ def generate(
 ) -> OfflineDataset:
     """Roll the task's demonstrator for `episodes` episodes, write them to `path` (None: write nothing) and return them.
 
-    `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own; `noise` scales its
-    action noise; `quality` are the demonstrator's own options; `engine` is one of `envs.make` (C MuJoCo compiles fastest).
+    `policy` is an npz file of a trained tanh network (hand_dapg's) for tasks without a demonstrator of their own, and for AntMaze another
+    walker than the package's; `noise` scales its action noise; `quality` are the demonstrator's own options; `engine` is one of `envs.make` (C MuJoCo compiles fastest).
     `env` and `demonstrator` replace those of `task`. Episode k is the same however many there are. Runs on the CPU, so that the data do not
     depend on the accelerator.
     Raises UserError for fewer than one episode, a path that cannot be written, an unknown task, a task without demonstrator, and an
@@ -95,9 +98,11 @@ def _rollouts(env: Any, demonstrator: Any, root: Any, episodes: int) -> dict[str
     import jax
     import jax.numpy as jnp
 
+    reset = getattr(demonstrator, "reset", None) or env.reset
+
     def episode(key):
         key_reset, key_demo, key_act = jax.random.split(key, 3)
-        state = env.reset(key_reset)
+        state = reset(key_reset)
 
         def step(carry, t):
             state, memory, live = carry
@@ -149,7 +154,7 @@ def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quali
 
     if env.name in NEEDS_POLICY and policy is None:
         raise UserError(f"the task {env.name} is demonstrated by a trained policy, found none: give one (hand_dapg) with --policy FILE.npz")
-    if env.name not in NEEDS_POLICY and policy is not None:
+    if not env.name.startswith((*NEEDS_POLICY, "antmaze-")) and policy is not None:
         raise UserError(f"{policy}: the task {env.name} has a scripted demonstrator, expected no policy file")
     quality = {**quality, **{name: value for name, value in (("path", policy), ("noise", noise)) if value is not None}}
     try:
@@ -176,6 +181,6 @@ def _source_hash() -> str:
 
     root = Path(envs.__file__).parent
     digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".xml")):
+    for file in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".xml", ".npz")):
         digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

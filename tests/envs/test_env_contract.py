@@ -22,6 +22,7 @@ ALL = [
     ("push-disc", "mjx"),
     ("push-disc", "mujoco"),
     *((name, "mujoco") for name in HANDS),
+    ("antmaze-umaze", "mujoco"),
 ]
 every = pytest.mark.parametrize("name, engine", ALL)
 

@@ -1,0 +1,255 @@
+"""AntMaze beside gymnasium-robotics' AntMaze_UMaze-v4, and D4RL's ant, which runs nowhere any more, beside C MuJoCo.
+
+steps    the same start and the same 50 random actions: the largest difference of a position, quaternion or joint angle. C MuJoCo against
+         gymnasium-robotics in float64; MJX against C with the cones as released (pyramidal) and, in float64, with elliptic ones in both
+policy   the demonstrator, led to the task's goal from the same starts with the same noise: success within the horizon, and steps until then
+rates    control steps per second of 1, 16 and 64 ants and compile seconds, with all contacts of the released model and with few
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NAME = "antmaze"
+TASKS = ("antmaze-minari-umaze", "antmaze-umaze")
+BOTH = ("float32", "float64")
+PARTS = {"steps": BOTH, "policy": ("float32",), "rates": ("float32",)}
+STEPS, REPORTED = 50, (1, 10, 20, 50)
+EPISODES = 20
+HEIGHT = 0.56  # metres, at which an ant with bent legs stands
+
+
+# --- the same actions -------------------------------------------------------------------------------------------------------------------
+
+
+def given(task: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(qpos [15], qvel [14], actions [50, 8]) that float32 holds exactly: an ant standing in the start cell, under random actions."""
+    from envs import ant
+
+    rng = np.random.default_rng(0)
+    legs = np.stack([np.zeros(4), [bend for *_, bend in ant.LEGS]], axis=1).ravel()
+    qpos = np.concatenate([task.begin, [HEIGHT, 1.0, 0.0, 0.0, 0.0], legs])
+    return tuple(np.asarray(x, np.float32).astype(float) for x in (qpos, 0.1 * rng.normal(size=14), rng.uniform(-1, 1, (STEPS, 8))))
+
+
+def trajectory(task: Any, engine: str, *, few: bool, elliptic: bool = False) -> np.ndarray:
+    """[50, 15] qpos after each of the given actions, with few contacts or the released ones, in the precision that JAX runs in."""
+    import mujoco
+
+    from envs.physics import build
+
+    system = task.system("mjx" if few else "mujoco")
+    if elliptic:
+        system.model.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    physics = build(system, engine)
+    qpos, qvel, actions = (jnp.asarray(x, jnp.result_type(float)) for x in given(task))
+
+    def step(data, action):
+        data, readout = physics.step(data, action, ())
+        return data, readout.qpos
+
+    # Run once: a program that is compiled quickly serves best.
+    program = jax.jit(lambda: jax.lax.scan(step, physics.init(qpos, qvel), actions)[1]).lower()
+    return np.asarray(program.compile(compiler_options={"xla_backend_optimization_level": 0})(), float)
+
+
+def their_trajectory(task: Any) -> np.ndarray:
+    """The same in gymnasium-robotics."""
+    env = gymnasium_robotics_maze(task)
+    qpos, qvel, actions = given(task)
+    env.ant_env.set_state(qpos, qvel)
+    states = []
+    for action in actions:
+        env.step(action)
+        states.append(env.data.qpos.copy())
+    env.close()
+    return np.array(states)
+
+
+def gymnasium_robotics_maze(task: Any) -> Any:
+    """AntMaze_UMaze-v4 with the task's start and goal cells, before its first reset by us."""
+    import gymnasium
+    import gymnasium_robotics
+
+    gymnasium.register_envs(gymnasium_robotics)
+    marks = {"#": 1, "R": "r", "G": "g", " ": 0}
+    env = gymnasium.make("AntMaze_UMaze-v4", maze_map=[[marks[cell] for cell in line] for line in task.layout]).unwrapped
+    env.reset(seed=0)
+    return env
+
+
+def steps(env: Any, precision: str) -> list[dict[str, Any]]:
+    task, mjx = env.task, f"MJX {'float32' if precision == 'float32' else 'x64'}"
+    released = trajectory(task, "mujoco", few=False)
+    pairs = {f"{mjx} against C": (trajectory(task, "mjx", few=True), released)}
+    if precision == "float64":
+        if task.rules.centred:
+            pairs["C MuJoCo against gymnasium-robotics"] = released, their_trajectory(task)
+        pairs["C MuJoCo, few contacts against all"] = trajectory(task, "mujoco", few=True), released
+        engines = [trajectory(task, engine, few=True, elliptic=True) for engine in ("mjx", "mujoco")]
+        pairs[f"{mjx} against C, few contacts and elliptic cones in both"] = engines
+    rows = []
+    for variant, (ours, theirs) in pairs.items():
+        off = np.abs(ours - theirs).max(axis=1)
+        rows += [row(env, "steps", variant, f"difference at step {t}", float(off[t - 1])) for t in REPORTED]
+    return rows
+
+
+def row(env: Any, part: str, variant: str, metric: str, value: Any) -> dict[str, Any]:
+    return {"task": env.name, "part": part, "variant": variant, "metric": metric, "value": value}
+
+
+# --- the demonstrator -------------------------------------------------------------------------------------------------------------------
+
+
+def _led(env: Any) -> tuple[Callable, Callable]:
+    """The demonstrator, led to the episode's goal instead of one that it draws: (init(state), act)."""
+    import envs
+
+    demonstrator = envs.demonstrator(env)
+    return lambda state: (state.params, demonstrator.init(jax.random.key(0), state)[1]), demonstrator.act
+
+
+def _keys() -> jax.Array:
+    return jax.random.split(jax.random.key(0), EPISODES)
+
+
+def arrivals(env: Any) -> np.ndarray:
+    """[EPISODES, horizon] bool, whether the episode has been at its goal."""
+    init, act = _led(env)
+
+    def episode(key):
+        state = env.reset(key)
+
+        def step(carry, t):
+            state, memory, there = carry
+            action, memory = act(memory, state, jax.random.fold_in(key, t))
+            state = env.step(state, action)
+            there = there | state.success
+            return (state, memory, there), there
+
+        return jax.lax.scan(step, (state, init(state), state.success), jnp.arange(env.horizon))[1]
+
+    return np.asarray(jax.jit(jax.vmap(episode))(_keys()))
+
+
+def their_arrivals(env: Any) -> np.ndarray:
+    """The same in gymnasium-robotics: starts, goals and noise of ours."""
+    theirs = gymnasium_robotics_maze(env.task)
+    init, act = _led(env)
+    act, reset = jax.jit(act), jax.jit(env.reset)
+    result = np.zeros((EPISODES, env.horizon), bool)
+    for i, key in enumerate(_keys()):
+        state = reset(key)
+        theirs.goal = np.asarray(state.params, float)
+        theirs.ant_env.set_state(*np.split(np.asarray(state.obs, float), [15]))
+        memory = init(state)
+        for t in range(env.horizon):
+            action, memory = act(memory, state, jax.random.fold_in(key, t))
+            seen, reward, *_ = theirs.step(np.asarray(action))
+            if reward:
+                result[i, t:] = True
+                break
+            obs = np.concatenate([seen["achieved_goal"], seen["observation"]])
+            state = dataclasses.replace(state, obs=jnp.asarray(obs, jnp.float32))
+    theirs.close()
+    return result
+
+
+def policy(env: Any) -> list[dict[str, Any]]:
+    import envs
+
+    found = {"gymnasium-robotics": their_arrivals(env)} if env.task.rules.centred else {}
+    found |= {"C MuJoCo": arrivals(env), "MJX float32": arrivals(envs.make(env.name, "mjx"))}
+    rows = []
+    for variant, there in found.items():
+        arrived = there[:, -1]
+        until = (env.horizon - there.sum(1))[arrived]
+        rows.append(row(env, "policy", variant, "episodes", EPISODES))
+        rows.append(row(env, "policy", variant, "success", float(arrived.mean())))
+        rows.append(row(env, "policy", variant, "steps to the goal (median)", float(np.median(until)) if len(until) else "none arrived"))
+    return rows
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------------------------
+
+
+def rate(env: Any, engine: str, few: bool, width: int, length: int) -> tuple[float, float, int]:
+    """(control steps per second of `width` ants under random actions in one scan, compile seconds, constraint rows that MJX holds)."""
+    from envs.physics import build
+
+    physics = build(env.task.system("mjx" if few else "mujoco"), engine)
+    qpos, qvel, _ = given(env.task)
+
+    def roll(keys):
+        def step(data, key):
+            action = jax.random.uniform(key, (width, 8), minval=-1.0, maxval=1.0)
+            data, readout = jax.vmap(lambda d, a: physics.step(d, a, ()))(data, action)
+            return data, readout.qpos[:, 2]
+
+        start = physics.init(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32))
+        return jax.lax.scan(step, jax.tree.map(lambda x: jnp.repeat(x[None], width, 0), start), keys)[1]
+
+    keys = jax.random.split(jax.random.key(0), length)
+    began = time.perf_counter()
+    program = jax.jit(roll).lower(keys).compile()
+    compiled = time.perf_counter() - began
+    jax.block_until_ready(program(keys))
+    began = time.perf_counter()
+    jax.block_until_ready(program(keys))
+    rows = physics._blank._impl.efc_J.shape[0] if engine == "mjx" else ""
+    return width * length / (time.perf_counter() - began), compiled, rows
+
+
+def rates(env: Any) -> list[dict[str, Any]]:
+    """D4RL's ant alone: the other one costs the same. MJX with all contacts is measured with one and 16 ants and few steps."""
+    if env.task.rules.centred:
+        return []
+    rows = []
+    for engine, few, widths, length in (
+        ("mujoco", False, (1, 16, 64), 100),
+        ("mujoco", True, (1, 16, 64), 100),
+        ("mjx", True, (1, 16, 64), 20),
+        ("mjx", False, (1, 16), 2),
+    ):
+        variant = f"{'C MuJoCo' if engine == 'mujoco' else 'MJX'}, {'few contacts' if few else 'all contacts'}"
+        for width in widths:
+            speed, compiled, constraints = rate(env, engine, few, width, length)
+            rows.append(row(env, "rates", variant, f"steps/s, {width} env{'s' * (width > 1)}", speed))
+            if width == 16:
+                rows.append(row(env, "rates", variant, "compile s", compiled))
+                rows.append(row(env, "rates", variant, "constraint rows", constraints))
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity.antmaze", description=__doc__)
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--parts", type=lambda text: text.split(","), required=True, help=f"of {', '.join(PARTS)}, with commas between")
+    parser.add_argument("--precision", choices=BOTH, default="float32")
+    parser.add_argument("--data", type=Path, help="where other families have their policies; the ant's is part of the package")
+    args = parser.parse_args(argv)
+    jax.config.update("jax_enable_x64", args.precision == "float64")  # before any array is made
+    warnings.simplefilter("ignore")
+    import envs
+
+    env = envs.make(args.task, "mujoco")
+    rows = steps(env, args.precision) if "steps" in args.parts else []
+    rows += policy(env) if "policy" in args.parts else []
+    rows += rates(env) if "rates" in args.parts else []
+    print(json.dumps({"rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
