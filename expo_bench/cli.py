@@ -14,7 +14,22 @@ from pathlib import Path
 import tyro
 
 from expo_bench.errors import Interrupted, UserError
-from expo_bench.options import Check, Command, Compare, DataCommand, Export, Generate, Import, Inspect, List, NewAgent, Report, Sweep, Table
+from expo_bench.options import (
+    Check,
+    Command,
+    Compare,
+    DataCommand,
+    Export,
+    Fetch,
+    Generate,
+    Import,
+    Inspect,
+    List,
+    NewAgent,
+    Report,
+    Sweep,
+    Table,
+)
 
 
 def pairs(items: Sequence[str], option: str) -> dict[str, str]:
@@ -270,6 +285,21 @@ def inspect(args: Inspect) -> None:
     print(datasets.describe(args.file))
 
 
+def fetch(args: Fetch) -> None:
+    from envs.registry import TASKS
+    from expo_bench.datasets import catalogue
+
+    if args.name is None:
+        print("datasets (expo-bench data fetch NAME):")
+        for line in catalogue.listing(TASKS.__contains__):
+            print(line)
+        return
+    catalogue.fetch(args.name, print, unlisted=args.unlisted)
+    entry = catalogue.CATALOGUE.get(args.name)
+    task = next((t for t in entry.tasks if t in TASKS), "TASK") if entry else "TASK"
+    print(f"to train on it: expo-bench sweep --tasks {task} --dataset {args.name} --agents expo rlpd")
+
+
 def generate(args: Generate) -> None:
     from envs.registry import TASKS
     from expo_bench.datasets import generate as generation
@@ -331,6 +361,8 @@ def run_command(command: object, line: str) -> None:
                 sys.exit(1)
         case Inspect():
             inspect(command)
+        case Fetch():
+            fetch(command)
         case Generate():
             generate(command)
 

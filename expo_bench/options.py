@@ -49,7 +49,8 @@ class Sweep:
     comparison: Literal["released", "equal"] | None = None
     """each agent under its authors' protocol (released), or all under EXPO's (equal)"""
     dataset: str | None = None
-    """offline data: a file (.pickle, .hdf5, .npz), or 'none'; default: the task's own demonstrations"""
+    """offline data: a file (.pickle, .hdf5, .npz; `expo-bench data inspect`), a fetched dataset by name (`expo-bench data fetch`), or
+    'none'; default: the task's own demonstrations"""
     episodes: int | None = None
     """use only the first episodes of the data; short for --protocol episodes=..."""
     engine: Literal["auto", "mjx", "mujoco"] | None = None
@@ -182,8 +183,18 @@ class Check:
 class Inspect:
     """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
 
-    file: Positional[Path]
-    """.pickle (hand_dapg), .hdf5 (D4RL) or .npz"""
+    file: Positional[str]
+    """.pickle (hand_dapg), .hdf5 (D4RL, Minari, robomimic), .npz (expo-bench, OGBench), a Minari folder, or the name of a fetched dataset"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Get a dataset by name from Minari's server, or without a name list those that fit the tasks."""
+
+    name: Positional[str | None] = None
+    """for example D4RL/door/human-v2; --dataset takes the same name afterwards"""
+    unlisted: bool = False
+    """any dataset that Minari's server has, not only those of the list"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,12 +217,16 @@ class Generate:
     """physics engine"""
 
 
-Data = Annotated[Inspect, tyro.conf.subcommand("inspect")] | Annotated[Generate, tyro.conf.subcommand("generate")]
+Data = (
+    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class DataCommand:
-    """Offline data: look at a file, or make one."""
+    """Offline data: look at it, get it, check it, make it."""
 
     command: tyro.conf.OmitSubcommandPrefixes[Data]
 

@@ -43,7 +43,9 @@ def detect(path: Path) -> str:
         return "minari"
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
-        raise UserError(f"{path}: found the suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}, or the folder of a Minari dataset")
+        raise UserError(
+            f"{path}: found the suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}, or the folder of a Minari dataset"
+        )
     if not path.is_file():
         raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a file of offline data")
     try:
@@ -107,7 +109,7 @@ def load(source: str | Path, *, max_episode_length: int | None = None, with_stat
     path, mask = find(source)
     kind = detect(path)
     if mask is not None and kind != "robomimic":
-        raise UserError(f"{source}: found a {kind} file, expected a robomimic file for the filter key {mask!r}")
+        raise UserError(f"{source}: found data of {kind}, expected a robomimic file for the filter key {mask!r}")
     options: dict[str, Any] = {"robomimic": {"mask": mask}, "expo-bench": {}}.get(kind, {"with_state": with_state})
     if kind == "d4rl":
         options["max_episode_length"] = max_episode_length
@@ -129,7 +131,9 @@ def prepare(dataset: OfflineDataset, env: Any, source: str, *, relabel: bool = T
     dataset = checks.clip_actions(dataset)
     says = getattr(env, "relabels", True)  # whether its reward is a function of the transition
     if not says and not dataset.meta.get("rewards_recorded", True):
-        raise UserError(f"{source}: has no rewards, and the task {env.name} cannot say them of recorded transitions; expected data with rewards")
+        raise UserError(
+            f"{source}: has no rewards, and the task {env.name} cannot say them of recorded transitions; expected data with rewards"
+        )
     if relabel and says:
         dataset = apply(dataset, task_outcome(env))
         warnings += dataset.meta.get("warnings", [])[known:]

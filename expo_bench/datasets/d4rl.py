@@ -69,7 +69,9 @@ def _pair_rows(columns: dict[str, np.ndarray], timeout: np.ndarray, meta: dict[s
     if unknown.any():
         meta["notes"].append(f"{unknown.sum()} terminal rows have no next observation: kept with their own, never bootstrapped")
     if (terminated & ~unknown).any():
-        meta["notes"].append(f"{(terminated & ~unknown).sum()} terminal rows are followed by the same world: the following row is the next one")
+        meta["notes"].append(
+            f"{(terminated & ~unknown).sum()} terminal rows are followed by the same world: the following row is the next one"
+        )
     return {name: value[keep] for name, value in {**columns, "truncated": truncated, "next_obs": next_obs}.items()}, keep
 
 

@@ -16,7 +16,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data generate", "new-agent", "check"]
+HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data fetch", "data generate", "new-agent", "check"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -32,6 +32,7 @@ def dataset(obs_size=4, action_size=2, rows=8):
 def place(tmp_path, monkeypatch):
     """A working folder with files of every kind, good and bad."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "no" / "datasets"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     (tmp_path / "syntax.py").write_text("EXPERIMENT = (\n")
@@ -222,6 +223,10 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("data inspect missing.npz", "missing.npz: no such file"),
         ("data inspect full", "found the suffix"),
         ("data inspect empty.npz", "the file is empty"),
+        ("data inspect D4RL/door/human-v2", "D4RL/door/human-v2: not fetched yet"),
+        ("data fetch D4RL/dor/human-v2", "unknown dataset 'D4RL/dor/human-v2'; did you mean 'D4RL/door/human-v2'"),
+        (f"{SWEEP} --dataset D4RL/door/human-v2", "not fetched yet"),
+        (f"{SWEEP} --dataset maze.npz#train", "maze.npz#train: found data of expo-bench, expected a robomimic file"),
         ("data generate point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
         ("data generate point-umaze --out maze.npz", "--out maze.npz: exists"),
         ("data generate point-umaze --out new/maze.pickle", "found the suffix '.pickle', expected .npz"),

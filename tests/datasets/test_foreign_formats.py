@@ -92,7 +92,9 @@ def test_minari_dict_observations_become_what_the_task_observes(minari_root, lin
 
 def test_minari_arrow_data_are_read_by_the_package(tmp_path):
     pytest.importorskip("minari", reason="the extra 'minari' is not installed")
-    subprocess.run([sys.executable, "-c", COLLECT.replace("FORMAT", "'arrow'")], check=True, capture_output=True, env=_environment(tmp_path))
+    subprocess.run(
+        [sys.executable, "-c", COLLECT.replace("FORMAT", "'arrow'")], check=True, capture_output=True, env=_environment(tmp_path)
+    )
     data = load(tmp_path / "test" / "pendulum-v0")
     assert data.size == 21 and data.episode_lengths.tolist() == [7, 7, 7] and data.obs.shape == (21, 3)
 
@@ -239,7 +241,11 @@ def test_robomimic_ends(tmp_path):
     data = load(path)
     # Solved in row 3, after which nothing counts; never solved; solved in the last row, whose next observation was not recorded.
     assert data.episode_lengths.tolist() == [4, 6, 5]
-    assert data.terminated[data.episode_ends].tolist() == [True, False, False] and data.truncated[data.episode_ends].tolist() == [False, True, True]
+    assert data.terminated[data.episode_ends].tolist() == [True, False, False] and data.truncated[data.episode_ends].tolist() == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_wrong_robomimic_content_is_named(tmp_path, line, dataset):
@@ -258,7 +264,7 @@ def test_wrong_robomimic_content_is_named(tmp_path, line, dataset):
     with pytest.raises(UserError, match="a.hdf5: the file is truncated"):
         load(path)
     npz.write(dataset, tmp_path / "b.npz")
-    with pytest.raises(UserError, match="found a expo-bench file, expected a robomimic file for the filter key 'train'"):
+    with pytest.raises(UserError, match="found data of expo-bench, expected a robomimic file for the filter key 'train'"):
         load(f"{tmp_path / 'b.npz'}#train")
 
 
