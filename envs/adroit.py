@@ -31,6 +31,7 @@ OPEN_ANGLE = 1.35  #               radians of the door's hinge that count as ope
 FRAME_LOW = (-0.3, 0.25, 0.252)  # metres, the box from which the door frame's position is drawn
 FRAME_HIGH = (-0.2, 0.35, 0.35)
 HINGE = 28  #                      the door's angle in the observation
+HANDLE = slice(32, 35)  #           the handle's position there
 MJX_ITERATIONS, MJX_LS_ITERATIONS = 8, 16  # enough for the DAPG policies, at a quarter of the cost of the released 20 and 50
 # MJX keeps a slot for each contact that could ever be: 449 contacts, 1,990 constraint rows. It solves for this many of each condim, the
 # deepest ones.
@@ -103,6 +104,13 @@ class Door:
         door = qpos[-2]
         flag = jnp.where(door > 1.0, 1.0, -1.0)
         return jnp.concatenate([qpos[1:-2], qpos[-1:], door[None], palm, handle, palm - handle, flag[None]])
+
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Joint velocities are not observed: they have to be recorded. The frame stands where the handle first is, the door being shut."""
+        if "qpos" not in recorded or "qvel" not in recorded:
+            raise TaskError("the door's observations have no velocities: a file without qpos and qvel cannot be replayed")
+        frame = recorded.get("door_body_pos", first_obs[HANDLE] - jnp.asarray(self.handle, jnp.float32))
+        return recorded["qpos"], recorded["qvel"], jnp.asarray(frame, jnp.float32)
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 0 and success while the hinge stands at `OPEN_ANGLE` or more, -1 otherwise; never terminates."""

@@ -135,6 +135,9 @@ class PointMaze:
     def observe(self, readout: Readout) -> jax.Array:
         return jnp.concatenate([readout.qpos, readout.qvel])
 
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, tuple[()]]:
+        return obs[:2], obs[2:], ()
+
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 1 and the end within `GOAL_RADIUS` of the goal."""
         reached = jnp.linalg.norm(next_obs[:2] - jnp.asarray(self.goal, jnp.float32)) <= GOAL_RADIUS

@@ -102,6 +102,9 @@ class PushDisc:
         pusher, disc = readout.qpos[:2], readout.qpos[2:]
         return jnp.concatenate([pusher, disc, disc - pusher, readout.qvel])
 
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, tuple[()]]:
+        return obs[:4], obs[6:], ()
+
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 1 and the end when the disc's middle is within `GOAL_RADIUS` of the goal."""
         inside = jnp.linalg.norm(next_obs[2:4] - jnp.asarray(GOAL, jnp.float32)) <= GOAL_RADIUS

@@ -16,6 +16,7 @@ import tyro
 from expo_bench.errors import Interrupted, UserError
 from expo_bench.options import (
     Check,
+    CheckData,
     Command,
     Compare,
     DataCommand,
@@ -300,6 +301,17 @@ def fetch(args: Fetch) -> None:
     print(f"to train on it: expo-bench sweep --tasks {task} --dataset {args.name} --agents expo rlpd")
 
 
+def check_data(args: CheckData) -> None:
+    import envs
+    from expo_bench.datasets import find, replayed
+    from expo_bench.sweeps import devices
+
+    find(args.file)  # a wrong name is said before anything is built
+    devices.start()
+    for line in replayed.check(args.file, envs.make(args.task, args.engine)):
+        print(line, flush=True)
+
+
 def generate(args: Generate) -> None:
     from envs.registry import TASKS
     from expo_bench.datasets import generate as generation
@@ -361,6 +373,8 @@ def run_command(command: object, line: str) -> None:
                 sys.exit(1)
         case Inspect():
             inspect(command)
+        case CheckData():
+            check_data(command)
         case Fetch():
             fetch(command)
         case Generate():

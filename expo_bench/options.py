@@ -198,6 +198,20 @@ class Fetch:
 
 
 @dataclasses.dataclass(frozen=True)
+class CheckData:
+    """Say whether a dataset is one of a task: replay recorded transitions in its physics, and compare the recorded rewards with its own.
+
+    Data of another task, another observation order or other dynamics end with one line and exit code 2."""
+
+    file: Positional[str]
+    """as of `data inspect`"""
+    task: str
+    """task by name"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Generate:
     """Make the offline data of a task with its demonstrator."""
 
@@ -220,6 +234,7 @@ class Generate:
 Data = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[CheckData, tyro.conf.subcommand("check")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
 )
 

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from toy import Walk
@@ -16,7 +17,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data fetch", "data generate", "new-agent", "check"]
+HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data fetch", "data check", "data generate", "new-agent", "check"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -43,6 +44,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "text.npz").write_text("hello")
     npz.write(dataset(), tmp_path / "maze.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "maze.npz").read_bytes()[:300])
+    with h5py.File(tmp_path / "cut.hdf5", "w") as file:
+        file["observations"] = np.zeros((1000, 4))
+    (tmp_path / "cut.hdf5").write_bytes((tmp_path / "cut.hdf5").read_bytes()[:3000])
     broken = dataset()
     broken.obs[3, 1] = np.nan
     npz.write(broken, tmp_path / "nan.npz")
@@ -227,6 +231,14 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("data fetch D4RL/dor/human-v2", "unknown dataset 'D4RL/dor/human-v2'; did you mean 'D4RL/door/human-v2'"),
         (f"{SWEEP} --dataset D4RL/door/human-v2", "not fetched yet"),
         (f"{SWEEP} --dataset maze.npz#train", "maze.npz#train: found data of expo-bench, expected a robomimic file"),
+        ("data check missing.npz --task point-umaze", "missing.npz: no such file"),
+        ("data check maze.npz --task point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
+        ("data check maze.npz --task push-disc", "maze.npz: obs: found 4 columns, expected 10: the task push-disc has"),
+        ("data check nan.npz --task point-umaze", "nan.npz: obs: found nan in row 3, column 1 'y'"),
+        ("data check cut.npz --task point-umaze", "cut.npz: truncated or damaged"),
+        ("data check cut.hdf5 --task point-umaze", "cut.hdf5: the file is truncated"),
+        (f"{SWEEP} --dataset cut.hdf5", "cut.hdf5: the file is truncated"),
+        ("data check maze.npz --task point-umaze", "maze.npz: replaying 8 recorded transitions in point-umaze is off by"),
         ("data generate point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
         ("data generate point-umaze --out maze.npz", "--out maze.npz: exists"),
         ("data generate point-umaze --out new/maze.pickle", "found the suffix '.pickle', expected .npz"),
