@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -324,9 +325,11 @@ def generate(args: Generate) -> None:
     if out.exists():
         raise UserError(f"--out {out}: exists; name a new file (nothing is ever overwritten)")
     with _folder_for(out):
-        data = generation.generate(
-            args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
-        )
+        options = {name: getattr(args, name) for name in ("episodes", "seed", "engine", "policy", "noise", "mix")}
+        try:
+            data = generation.generate(args.task, out, **options)
+        except KeyboardInterrupt:
+            raise Interrupted(signal.SIGINT, "the same command goes on with the episodes made so far") from None
     print(summary(data))
     print(f"written: {out}")
 

@@ -213,7 +213,7 @@ class CheckData:
 
 @dataclasses.dataclass(frozen=True)
 class Generate:
-    """Make the offline data of a task with its demonstrator."""
+    """Make the offline data of a task with its demonstrator. The same command goes on where it was killed, and gives the same file."""
 
     task: Positional[str]
     """task by name"""
@@ -226,7 +226,10 @@ class Generate:
     policy: Path | None = None
     """door: a trained policy (.npz) as demonstrator"""
     noise: float | None = None
-    """noise of the demonstrator's actions (default: the demonstrator's own)"""
+    """noise of the demonstrator's actions (default: the demonstrator's own; a trained policy: none), in units of a trained policy's own"""
+    mix: str | None = None
+    """shares of qualities, such as expert=0.5,noisy=0.3,failed=0.2: solved by the demonstrator as it is, solved with --noise, and failed
+    with --noise"""
     engine: Literal["mujoco", "mjx"] = "mujoco"
     """physics engine"""
 
