@@ -209,20 +209,24 @@ def import_curves(args: Import, command: str) -> None:
 
 
 def list_all(args: List) -> None:
-    from envs.registry import TASKS
+    from envs import registry
     from expo_bench import agents
     from expo_bench.agents import AGENTS
     from expo_bench.errors import unknown
 
     if args.name is None:
-        for title, lines in (("tasks", {n: t.summary for n, t in TASKS.items()}), ("agents", AGENTS)):
+        for title, lines in (("tasks", {n: t.summary for n, t in registry.TASKS.items()}), ("agents", AGENTS)):
             print(f"{title}:")
             width = max(map(len, lines))
             for name, line in lines.items():
                 print(f"  {name:{width}}  {line}")
+            if title == "tasks":
+                print("  and of other packages:")
+                for line in registry.ADAPTERS.values():
+                    print(f"    {line}")
         return
-    if args.name in TASKS:
-        info = TASKS[args.name]
+    if args.name in registry.TASKS or args.name.partition(":")[0] in registry.ADAPTERS:
+        info = registry.info(args.name)
         print(f"{info.name}: {info.summary}")
         print(f"  observations {info.obs_size}, actions {info.action_size}, horizon {info.horizon} steps, score: {info.score}")
         print(f"  engines: {', '.join(info.engines)} (on a CPU: {info.default_engine_cpu})")
@@ -235,7 +239,7 @@ def list_all(args: List) -> None:
         _print_fields(Protocol())
         return
     if args.name not in AGENTS and not agents.is_file(args.name):
-        raise unknown("name", args.name, [*TASKS, *AGENTS, "protocol"])
+        raise unknown("name", args.name, [*registry.TASKS, *AGENTS, "protocol"])
     module = agents.load(args.name)
     name = agents.name_of(args.name)
     print((module.__doc__ or "").strip())
@@ -314,13 +318,11 @@ def check_data(args: CheckData) -> None:
 
 
 def generate(args: Generate) -> None:
-    from envs.registry import TASKS
+    from envs import registry
     from expo_bench.datasets import generate as generation
     from expo_bench.datasets.inspect import summary
-    from expo_bench.errors import unknown
 
-    if args.task not in TASKS:
-        raise unknown("task", args.task, TASKS)
+    registry.info(args.task)
     out = args.out or Path("data") / f"{args.task}.npz"
     if out.exists():
         raise UserError(f"--out {out}: exists; name a new file (nothing is ever overwritten)")

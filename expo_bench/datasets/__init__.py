@@ -152,6 +152,8 @@ def default_dataset(task: str, env: Any, cache_dir: Path, *, seed: int = 0) -> O
     """
     from expo_bench.datasets import generate as generation
 
+    if ":" in task:
+        raise UserError(f"the task {task} is of another package and has no default offline data: give some with --dataset FILE, or 'none'")
     if task not in generation.DEFAULT_EPISODES:
         raise UserError(generation.NO_DEFAULT.format(task=task))
     episodes = generation.DEFAULT_EPISODES[task]
