@@ -20,6 +20,7 @@ from envs.core import Outcome
 from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
+from envs.rendering import View
 
 LAYOUTS = {  # '#' wall, 'R' start, 'G' goal
     "point-umaze": (
@@ -119,6 +120,13 @@ class PointMaze:
     obs_low: np.ndarray  #         [4]
     obs_high: np.ndarray  #        [4]
     observation_names: tuple[str, ...] = ("x", "y", "vx", "vy")
+
+    @property
+    def view(self) -> View:
+        goal = ((float(self.goal[0]), float(self.goal[1]), -1.0), GOAL_RADIUS, (0.2, 0.7, 0.3, 1.0))
+        # The rim is made of planes, which would be seen on edge and far into the depth.
+        colours = {"box": (0.75, 0.75, 0.75, 1), "sphere": (0.2, 0.45, 0.9, 1), "plane": (0, 0, 0, 0)}
+        return View((0.0, 0.0, 0.0), len(self.layout) - 1.0, colours=colours, marks=(goal,))
 
     def system(self, engine: str) -> System:
         model = mujoco.MjModel.from_xml_string(_mjcf(self.layout))

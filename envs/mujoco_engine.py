@@ -103,6 +103,10 @@ class MujocoPhysics:
                 bits = bits.at[self._slices[name]].set(double_bits(value))
         return bits.reshape(-1)
 
+    def positions(self, data: np.ndarray) -> np.ndarray:
+        """[..., 2n] uint32 carried bits -> [..., nq] float64, on the host."""
+        return np.ascontiguousarray(data).view(np.float64)[..., self._slices["qpos"]]
+
     def step(self, data: jax.Array, action: jax.Array, fields: tuple[jax.Array, ...]) -> tuple[jax.Array, Readout]:
         real, model, sites = self._real, self._model, len(self.system.sites)
         shapes = (

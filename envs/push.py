@@ -20,6 +20,7 @@ from envs.core import Outcome
 from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
+from envs.rendering import View
 
 PUSHER_RADIUS = 0.4  #                                metres
 DISC_RADIUS = 0.5
@@ -81,6 +82,13 @@ class PushDisc:
     )
     obs_low: np.ndarray = dataclasses.field(default_factory=lambda: -_REACH)
     obs_high: np.ndarray = dataclasses.field(default_factory=lambda: _REACH)
+
+    @property
+    def view(self) -> View:
+        colours = {"post": (0.4, 0.4, 0.4, 1), "pusher": (0.2, 0.45, 0.9, 1), "disc": (0.95, 0.6, 0.1, 1)}
+        # The goal is marked on the plane below, so that it hides nothing.
+        goal = ((float(GOAL[0]), float(GOAL[1]), -GOAL_RADIUS - DISC_RADIUS), GOAL_RADIUS, (0.2, 0.7, 0.3, 1.0))
+        return View((0.0, 0.0, 0.0), 2.05 * float(ARENA[1]), colours=colours, marks=(goal,))
 
     def system(self, engine: str) -> System:
         model = mujoco.MjModel.from_xml_string(_MJCF)

@@ -31,6 +31,7 @@ from expo_bench.options import (
     Report,
     Sweep,
     Table,
+    Watch,
 )
 
 
@@ -285,6 +286,23 @@ def check(args: Check) -> bool:
     return not failed
 
 
+def watch_episode(args: Watch) -> None:
+    from expo_bench import watching
+
+    watching.check_paths(args.out, args.strip)
+    from envs import opengl, registry
+    from expo_bench.datasets import generate as generation
+
+    registry.info(args.task)
+    opengl.choose_backend()  # before MuJoCo is imported
+    env = registry.make(args.task, args.engine)
+    policy = None if args.policy == "demonstrator" else Path(args.policy)
+    states = watching.episode(env, generation.make_demonstrator(env, policy, args.noise, {}), args.seed)
+    solved = "fulfils the task" if states.success.any() else "does not fulfil the task"
+    print(f"{args.task}: an episode of {len(states.t) - 1} steps that {solved}, return {states.reward.sum():.4g}")
+    watching.draw(env, states, args.out, args.strip, print)
+
+
 def inspect(args: Inspect) -> None:
     from expo_bench import datasets
 
@@ -376,6 +394,8 @@ def run_command(command: object, line: str) -> None:
         case Check():
             if not check(command):
                 sys.exit(1)
+        case Watch():
+            watch_episode(command)
         case Inspect():
             inspect(command)
         case CheckData():

@@ -180,6 +180,26 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class Watch:
+    """Draw one episode of a task's demonstrator, or of a policy file, by MuJoCo's offscreen renderer."""
+
+    task: str
+    """task by name"""
+    policy: str = "demonstrator"
+    """'demonstrator', or the file of a trained policy (.npz, as of `data generate`)"""
+    out: Path | None = None
+    """a new file for the moving picture, .gif"""
+    strip: Path | None = None
+    """a new file for six frames side by side, .png"""
+    noise: float | None = None
+    """as of `data generate`"""
+    seed: int = 0
+    """seed of everything random"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspect:
     """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
 
@@ -259,5 +279,6 @@ Command = (
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[NewAgent, tyro.conf.subcommand("new-agent")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )

@@ -57,7 +57,7 @@ def generate(
     streams = _requested(path, episodes, seed, noise, mix)
     with _on_cpu():
         env = _make_env(task, engine) if env is None else env
-        own = [demonstrator or _make_demonstrator(env, policy, noise if stream.noisy else None, quality) for stream in streams]
+        own = [demonstrator or make_demonstrator(env, policy, noise if stream.noisy else None, quality) for stream in streams]
         settings = generation_settings(task, episodes, seed, engine=env.engine, policy=policy, noise=noise, mix=mix, **quality)
         root = jax.random.key(seed, impl="threefry2x32")
         found, attempts = [], {}
@@ -153,7 +153,8 @@ def _make_env(task: str, engine: str) -> Any:
         raise UserError(str(error)) from None
 
 
-def _make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
+def make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
+    """The demonstrator of a task, or that of a policy file. Raises UserError where the task has none, or is given what it has no use for."""
     from envs.core import TaskError
     from envs.demonstrators import demonstrator
 
