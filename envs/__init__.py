@@ -13,15 +13,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from envs.registry import TASKS, TaskInfo, make
+from envs.registry import ADAPTERS, TASKS, TaskInfo, info, make
 
 if TYPE_CHECKING:
     from envs.core import Environment, Outcome, State, Step, TaskError, autoreset
     from envs.demonstrators import Demonstrator, demonstrator
 
 __all__ = [
+    "ADAPTERS",
     "TASKS",
     "TaskInfo",
+    "info",
     "make",
     "Environment",
     "Outcome",

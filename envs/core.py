@@ -49,11 +49,11 @@ class Environment(Protocol):
     """One task on one engine. `reset` and `step` are pure, unbatched and may be jitted, vmapped and scanned."""
 
     name: str
-    engine: str  #             "mjx" or "mujoco"
+    engine: str  #             "mjx" or "mujoco"; of other packages also "brax" and "gymnasium"
     obs_size: int
     action_size: int
     horizon: int  #            steps until truncation
-    score: str  #              the task's published metric: "success" (of the episode) or "solved" (share of the horizon's steps solved)
+    score: str  #              the task's published metric: "success" (of the episode), "solved" (share of the horizon's steps solved) or "return"
     observation_names: tuple[str, ...]  # [O]
 
     def reset(self, key: jax.Array) -> State: ...
@@ -79,7 +79,12 @@ class Step(NamedTuple):
 
 
 def autoreset(env: Environment, state: State, action: jax.Array, key: jax.Array) -> tuple[State, Step]:
-    """Step, and start the next episode with `key` where this one ended: (the state to act in, the true transition)."""
+    """Step, and start the next episode with `key` where this one ended: (the state to act in, the true transition).
+
+    An environment whose resets are dear may do it itself, by a method of this name.
+    """
+    if hasattr(env, "autoreset"):
+        return env.autoreset(state, action, key)
     after = env.step(state, action)
     step = Step(state.obs, action, after.reward, after.terminated, after.truncated, after.obs, after.success, after.blown_up)
     fresh = env.reset(key)

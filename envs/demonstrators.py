@@ -211,8 +211,14 @@ def mlp_policy(path: str | Path) -> Callable[[jax.Array], jax.Array]:
     return policy
 
 
+def policy_noise(path: str | Path) -> np.ndarray:
+    """[A] or [] the standard deviations with which a policy was trained, exp of its `log_std`; 1 where the file has none."""
+    with np.load(path, allow_pickle=False) as file:
+        return np.exp(np.asarray(file["log_std"], np.float32)) if "log_std" in file else np.ones((), np.float32)
+
+
 def policy_demonstrator(env: Environment, *, path: str | Path, noise: float = 0.0) -> Demonstrator:
-    """A trained policy from `path`, with Gaussian action noise of standard deviation `noise`. No carry.
+    """A trained policy from `path`, with Gaussian action noise of `noise` times the policy's own standard deviations. No carry.
 
     Raises:
         TaskError: see `mlp_policy`; or a policy for another task.
@@ -224,8 +230,11 @@ def policy_demonstrator(env: Environment, *, path: str | Path, noise: float = 0.
         shape = None
     if shape != (env.action_size,):
         raise TaskError(f"policy {path} is not one for {env.name!r}: expected {env.obs_size} observations and {env.action_size} actions")
+    spread = noise * policy_noise(path)
+    if spread.shape not in ((), (env.action_size,)):
+        raise TaskError(f"policy {path}: log_std is of shape {spread.shape}; expected {(env.action_size,)}")
 
     def act(carry, state: State, key: jax.Array):
-        return jnp.clip(policy(state.obs) + noise * jax.random.normal(key, (env.action_size,)), -1.0, 1.0), carry
+        return jnp.clip(policy(state.obs) + spread * jax.random.normal(key, (env.action_size,)), -1.0, 1.0), carry
 
     return Demonstrator(lambda key, state: (), act, lambda carry: jnp.zeros((), jnp.int32))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.core import Outcome, State
+from envs.core import Outcome, State, TaskError
 from envs.physics import Physics, Readout, System
 from envs.registry import TaskInfo
 
@@ -44,6 +44,10 @@ class Task(Protocol):
     def observe(self, readout: Readout) -> jax.Array: ...
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome: ...
+
+    # A task may also have `restore(obs [O], first_obs [O], recorded) -> (qpos, qvel, params)`: the physics behind an observation of an episode
+    # that began with first_obs. `recorded` holds what a file says of it by name: "qpos", "qvel", or nothing. It raises TaskError where that
+    # is too little.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +98,33 @@ class TaskEnvironment:
     def _judge(self, params: Any, *transition: jax.Array) -> Outcome:
         of_episode = getattr(self.task, "episode_outcome", None)
         return self.task.outcome(*transition) if of_episode is None else of_episode(params, *transition)
+
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> State:
+        """The state in which a recorded transition began, to be stepped from: its physics are those of the recording, without warm start.
+
+        Args:
+            obs: [O] the observation.
+            first_obs: [O] the first one of its episode, from which what was drawn for it may follow.
+            recorded: "qpos" [nq], "qvel" [nv] and what else the file has of that moment; may be empty.
+
+        Raises:
+            TaskError: the file has no physics and observations do not determine them, or those of another model.
+        """
+        if hasattr(self.task, "restore"):
+            qpos, qvel, params = self.task.restore(obs, first_obs, recorded)
+        else:
+            qpos, qvel, params = recorded.get("qpos"), recorded.get("qvel"), self.task.start(jax.random.key(0)).params
+            if qpos is None or qvel is None or jax.tree.leaves(params):
+                raise TaskError(f"task {self.name!r} cannot be set to a recorded state: neither file nor observation say enough of it")
+        model = self.physics.system.model
+        for name, value, size in (("qpos", qpos, model.nq), ("qvel", qvel, model.nv)):
+            if value.shape != (size,):
+                raise TaskError(
+                    f"the recorded {name} has {value.shape[-1]} numbers; expected {size}, as the model of task {self.name!r} has"
+                )
+        state = self.reset(jax.random.key(0))
+        data = self.physics.init(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32))
+        return dataclasses.replace(state, data=data, params=params, obs=jnp.asarray(obs, jnp.float32))
 
     def state_of(self, start: Start) -> State:
         """The first state of an episode that begins so."""

@@ -20,6 +20,7 @@ from envs.core import Outcome
 from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
+from envs.rendering import View
 
 LAYOUTS = {  # '#' wall, 'R' start, 'G' goal
     "point-umaze": (
@@ -120,6 +121,13 @@ class PointMaze:
     obs_high: np.ndarray  #        [4]
     observation_names: tuple[str, ...] = ("x", "y", "vx", "vy")
 
+    @property
+    def view(self) -> View:
+        goal = ((float(self.goal[0]), float(self.goal[1]), -1.0), GOAL_RADIUS, (0.2, 0.7, 0.3, 1.0))
+        # The rim is made of planes, which would be seen on edge and far into the depth.
+        colours = {"box": (0.75, 0.75, 0.75, 1), "sphere": (0.2, 0.45, 0.9, 1), "plane": (0, 0, 0, 0)}
+        return View((0.0, 0.0, 0.0), len(self.layout) - 1.0, colours=colours, marks=(goal,))
+
     def system(self, engine: str) -> System:
         model = mujoco.MjModel.from_xml_string(_mjcf(self.layout))
         return System(model, SUBSTEPS, *direct_control(model))
@@ -134,6 +142,9 @@ class PointMaze:
 
     def observe(self, readout: Readout) -> jax.Array:
         return jnp.concatenate([readout.qpos, readout.qvel])
+
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, tuple[()]]:
+        return obs[:2], obs[2:], ()
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 1 and the end within `GOAL_RADIUS` of the goal."""

@@ -104,6 +104,10 @@ class MujocoPhysics:
                 bits = bits.at[self._slices[name]].set(double_bits(value))
         return bits.reshape(-1)
 
+    def positions(self, data: np.ndarray) -> np.ndarray:
+        """[..., 2n] uint32 carried bits -> [..., nq] float64, on the host."""
+        return np.ascontiguousarray(data).view(np.float64)[..., self._slices["qpos"]]
+
     def step(self, data: jax.Array, action: jax.Array, fields: tuple[jax.Array, ...]) -> tuple[jax.Array, Readout]:
         model, real = self._model, lambda *shape: jax.ShapeDtypeStruct(shape, self._real)
         shapes = (

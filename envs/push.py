@@ -20,6 +20,7 @@ from envs.core import Outcome
 from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
+from envs.rendering import View
 
 PUSHER_RADIUS = 0.4  #                                metres
 DISC_RADIUS = 0.5
@@ -82,6 +83,13 @@ class PushDisc:
     obs_low: np.ndarray = dataclasses.field(default_factory=lambda: -_REACH)
     obs_high: np.ndarray = dataclasses.field(default_factory=lambda: _REACH)
 
+    @property
+    def view(self) -> View:
+        colours = {"post": (0.4, 0.4, 0.4, 1), "pusher": (0.2, 0.45, 0.9, 1), "disc": (0.95, 0.6, 0.1, 1)}
+        # The goal is marked on the plane below, so that it hides nothing.
+        goal = ((float(GOAL[0]), float(GOAL[1]), -GOAL_RADIUS - DISC_RADIUS), GOAL_RADIUS, (0.2, 0.7, 0.3, 1.0))
+        return View((0.0, 0.0, 0.0), 2.05 * float(ARENA[1]), colours=colours, marks=(goal,))
+
     def system(self, engine: str) -> System:
         model = mujoco.MjModel.from_xml_string(_MJCF)
         return System(model, SUBSTEPS, *direct_control(model))
@@ -101,6 +109,9 @@ class PushDisc:
     def observe(self, readout: Readout) -> jax.Array:
         pusher, disc = readout.qpos[:2], readout.qpos[2:]
         return jnp.concatenate([pusher, disc, disc - pusher, readout.qvel])
+
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict) -> tuple[jax.Array, jax.Array, tuple[()]]:
+        return obs[:4], obs[6:], ()
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome:
         """Reward 1 and the end when the disc's middle is within `GOAL_RADIUS` of the goal."""

@@ -22,7 +22,9 @@ class TaskInfo:
     horizon: int  #                control steps until truncation
     engines: tuple[str, ...]  #    the engines it runs on: "mjx" (inside the program), "mujoco" (C, a callback to the CPU)
     default_engine_cpu: str  #     what "auto" means on a CPU; elsewhere "auto" is "mjx"
-    score: str  #                  the published metric: "success" (of the episode) or "solved" (share of the horizon's steps solved)
+    score: (
+        str  #                  the published metric: "success" (of the episode), "solved" (share of the horizon's steps solved) or "return"
+    )
     demonstrator: str  #           one line on where demonstrations come from
     extra: str | None = None  #    the pip extra that it needs
     suite: str | None = None  #    the published suite it belongs to, for which authors state settings: "adroit", "antmaze"
@@ -146,12 +148,39 @@ TASKS: dict[str, TaskInfo] = {
 }
 
 
+# Prefixes of tasks that other packages bring along, with what follows them: `envs/adapters` has a module for each.
+ADAPTERS = {
+    "brax": "brax:NAME, an environment of brax, such as brax:ant",
+    "playground": "playground:NAME, one of MuJoCo Playground, such as playground:FingerTurnHard (extra `playground`)",
+    "gym": "gym:ID, any Gymnasium environment with Box spaces, such as gym:AdroitHandDoorSparse-v1, stepped in Python",
+}
+
+
+def info(name: str) -> TaskInfo:
+    """What is known of the task `name`: a key of `TASKS`, or a prefix of `ADAPTERS` with a name of that package, which is then imported.
+
+    Raises:
+        envs.core.TaskError: an unknown task, with the nearest names, or a missing package.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    from envs.core import TaskError
+
+    kind, colon, rest = name.partition(":")
+    if colon and kind in ADAPTERS:
+        return importlib.import_module(f"envs.adapters.{kind}").info(rest)
+    near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4)
+    guess = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(TASKS)}"
+    raise TaskError(f"unknown task {name!r}; {guess}")
+
+
 def make(name: str, engine: str = "auto") -> Environment:
     """The environment `name` on `engine`.
 
     Args:
-        name: a key of `TASKS`.
-        engine: "mjx", "mujoco", or "auto": the task's own choice on a CPU backend, "mjx" elsewhere.
+        name: as of `info`.
+        engine: "mjx", "mujoco", or "auto": the task's own choice on a CPU backend, "mjx" elsewhere. Tasks of other packages have one engine,
+            whatever is asked for here.
 
     Raises:
         envs.core.TaskError: unknown task or engine, a missing package, or mujoco and mujoco-mjx of different versions.
@@ -160,16 +189,14 @@ def make(name: str, engine: str = "auto") -> Environment:
     from envs.environment import TaskEnvironment
     from envs.physics import build
 
-    info = TASKS.get(name)
-    if info is None:
-        near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.4)
-        guess = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(TASKS)}"
-        raise TaskError(f"unknown task {name!r}; {guess}")
+    known = info(name)
+    if name not in TASKS:
+        return importlib.import_module(known.module).make(known)
     if engine == "auto":
         import jax
 
-        engine = info.default_engine_cpu if jax.default_backend() == "cpu" else "mjx"
-    if engine not in info.engines:
-        raise TaskError(f"task {name!r} has no engine {engine!r}; expected one of auto, {', '.join(info.engines)}")
-    task = importlib.import_module(info.module).task(info)
-    return TaskEnvironment(info=info, engine=engine, task=task, physics=build(task.system(engine), engine))
+        engine = known.default_engine_cpu if jax.default_backend() == "cpu" else "mjx"
+    if engine not in known.engines:
+        raise TaskError(f"task {name!r} has no engine {engine!r}; expected one of auto, {', '.join(known.engines)}")
+    task = importlib.import_module(known.module).task(known)
+    return TaskEnvironment(info=known, engine=engine, task=task, physics=build(task.system(engine), engine))

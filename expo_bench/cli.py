@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,12 +17,14 @@ import tyro
 from expo_bench.errors import Interrupted, UserError
 from expo_bench.options import (
     Check,
+    CheckData,
     Command,
     Compare,
     DataCommand,
     Eval,
     Export,
     ExportPolicy,
+    Fetch,
     Generate,
     Import,
     Inspect,
@@ -31,6 +34,7 @@ from expo_bench.options import (
     Sweep,
     Table,
     TrainDemonstrator,
+    Watch,
 )
 
 
@@ -241,20 +245,24 @@ def evaluate(args: Eval) -> None:
 
 
 def list_all(args: List) -> None:
-    from envs.registry import TASKS
+    from envs import registry
     from expo_bench import agents
     from expo_bench.agents import AGENTS
     from expo_bench.errors import unknown
 
     if args.name is None:
-        for title, lines in (("tasks", {n: t.summary for n, t in TASKS.items()}), ("agents", AGENTS)):
+        for title, lines in (("tasks", {n: t.summary for n, t in registry.TASKS.items()}), ("agents", AGENTS)):
             print(f"{title}:")
             width = max(map(len, lines))
             for name, line in lines.items():
                 print(f"  {name:{width}}  {line}")
+            if title == "tasks":
+                print("  and of other packages:")
+                for line in registry.ADAPTERS.values():
+                    print(f"    {line}")
         return
-    if args.name in TASKS:
-        info = TASKS[args.name]
+    if args.name in registry.TASKS or args.name.partition(":")[0] in registry.ADAPTERS:
+        info = registry.info(args.name)
         print(f"{info.name}: {info.summary}")
         print(f"  observations {info.obs_size}, actions {info.action_size}, horizon {info.horizon} steps, score: {info.score}")
         print(f"  engines: {', '.join(info.engines)} (on a CPU: {info.default_engine_cpu})")
@@ -267,7 +275,7 @@ def list_all(args: List) -> None:
         _print_fields(Protocol())
         return
     if args.name not in AGENTS and not agents.is_file(args.name):
-        raise unknown("name", args.name, [*TASKS, *AGENTS, "protocol"])
+        raise unknown("name", args.name, [*registry.TASKS, *AGENTS, "protocol"])
     module = agents.load(args.name)
     name = agents.name_of(args.name)
     print((module.__doc__ or "").strip())
@@ -313,27 +321,70 @@ def check(args: Check) -> bool:
     return not failed
 
 
+def watch_episode(args: Watch) -> None:
+    from expo_bench import watching
+
+    watching.check_paths(args.out, args.strip)
+    from envs import opengl, registry
+    from expo_bench.datasets import generate as generation
+
+    registry.info(args.task)
+    opengl.choose_backend()  # before MuJoCo is imported
+    env = registry.make(args.task, args.engine)
+    policy = None if args.policy == "demonstrator" else Path(args.policy)
+    states = watching.episode(env, generation.make_demonstrator(env, policy, args.noise, {}), args.seed)
+    solved = "fulfils the task" if states.success.any() else "does not fulfil the task"
+    print(f"{args.task}: an episode of {len(states.t) - 1} steps that {solved}, return {states.reward.sum():.4g}")
+    watching.draw(env, states, args.out, args.strip, print)
+
+
 def inspect(args: Inspect) -> None:
     from expo_bench import datasets
 
     print(datasets.describe(args.file))
 
 
-def generate(args: Generate) -> None:
+def fetch(args: Fetch) -> None:
     from envs.registry import TASKS
+    from expo_bench.datasets import catalogue
+
+    if args.name is None:
+        print("datasets (expo-bench data fetch NAME):")
+        for line in catalogue.listing(TASKS.__contains__):
+            print(line)
+        return
+    catalogue.fetch(args.name, print, unlisted=args.unlisted)
+    entry = catalogue.CATALOGUE.get(args.name)
+    task = next((t for t in entry.tasks if t in TASKS), "TASK") if entry else "TASK"
+    print(f"to train on it: expo-bench sweep --tasks {task} --dataset {args.name} --agents expo rlpd")
+
+
+def check_data(args: CheckData) -> None:
+    import envs
+    from expo_bench.datasets import find, replayed
+    from expo_bench.sweeps import devices
+
+    find(args.file)  # a wrong name is said before anything is built
+    devices.start()
+    for line in replayed.check(args.file, envs.make(args.task, args.engine)):
+        print(line, flush=True)
+
+
+def generate(args: Generate) -> None:
+    from envs import registry
     from expo_bench.datasets import generate as generation
     from expo_bench.datasets.inspect import summary
-    from expo_bench.errors import unknown
 
-    if args.task not in TASKS:
-        raise unknown("task", args.task, TASKS)
+    registry.info(args.task)
     out = args.out or Path("data") / f"{args.task}.npz"
     if out.exists():
         raise UserError(f"--out {out}: exists; name a new file (nothing is ever overwritten)")
     with _folder_for(out):
-        data = generation.generate(
-            args.task, out, episodes=args.episodes, seed=args.seed, engine=args.engine, policy=args.policy, noise=args.noise
-        )
+        options = {name: getattr(args, name) for name in ("episodes", "seed", "engine", "policy", "noise", "mix")}
+        try:
+            data = generation.generate(args.task, out, **options)
+        except KeyboardInterrupt:
+            raise Interrupted(signal.SIGINT, "the same command goes on with the episodes made so far") from None
     print(summary(data))
     print(f"written: {out}")
 
@@ -396,8 +447,14 @@ def run_command(command: object, line: str) -> None:
         case Check():
             if not check(command):
                 sys.exit(1)
+        case Watch():
+            watch_episode(command)
         case Inspect():
             inspect(command)
+        case CheckData():
+            check_data(command)
+        case Fetch():
+            fetch(command)
         case Generate():
             generate(command)
         case TrainDemonstrator():

@@ -49,7 +49,8 @@ class Sweep:
     comparison: Literal["released", "equal"] | None = None
     """each agent under its authors' protocol (released), or all under EXPO's (equal)"""
     dataset: str | None = None
-    """offline data: a file (.pickle, .hdf5, .npz), or 'none'; default: the task's own demonstrations"""
+    """offline data: a file (.pickle, .hdf5, .npz; `expo-bench data inspect`), a fetched dataset by name (`expo-bench data fetch`), or
+    'none'; default: the task's own demonstrations"""
     episodes: int | None = None
     """use only the first episodes of the data; short for --protocol episodes=..."""
     engine: Literal["auto", "mjx", "mujoco"] | None = None
@@ -215,16 +216,60 @@ class Check:
 
 
 @dataclasses.dataclass(frozen=True)
+class Watch:
+    """Draw one episode of a task's demonstrator, or of a policy file, by MuJoCo's offscreen renderer."""
+
+    task: str
+    """task by name"""
+    policy: str = "demonstrator"
+    """'demonstrator', or the file of a trained policy (.npz, as of `data generate`)"""
+    out: Path | None = None
+    """a new file for the moving picture, .gif"""
+    strip: Path | None = None
+    """a new file for six frames side by side, .png"""
+    noise: float | None = None
+    """as of `data generate`"""
+    seed: int = 0
+    """seed of everything random"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Inspect:
     """Say what a dataset holds: episodes, dimensions, ranges, rewards, ends."""
 
-    file: Positional[Path]
-    """.pickle (hand_dapg), .hdf5 (D4RL) or .npz"""
+    file: Positional[str]
+    """.pickle (hand_dapg), .hdf5 (D4RL, Minari, robomimic), .npz (expo-bench, OGBench), a Minari folder, or the name of a fetched dataset"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetch:
+    """Get a dataset by name from Minari's server, or without a name list those that fit the tasks."""
+
+    name: Positional[str | None] = None
+    """for example D4RL/door/human-v2; --dataset takes the same name afterwards"""
+    unlisted: bool = False
+    """any dataset that Minari's server has, not only those of the list"""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckData:
+    """Say whether a dataset is one of a task: replay recorded transitions in its physics, and compare the recorded rewards with its own.
+
+    Data of another task, another observation order or other dynamics end with one line and exit code 2."""
+
+    file: Positional[str]
+    """as of `data inspect`"""
+    task: str
+    """task by name"""
+    engine: Literal["mujoco", "mjx"] = "mujoco"
+    """physics engine"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Generate:
-    """Make the offline data of a task with its demonstrator."""
+    """Make the offline data of a task with its demonstrator. The same command goes on where it was killed, and gives the same file."""
 
     task: Positional[str]
     """task by name"""
@@ -237,7 +282,10 @@ class Generate:
     policy: Path | None = None
     """a trained policy (.npz) as demonstrator: the Adroit tasks need one, antmaze has its own and takes another of train-demonstrator"""
     noise: float | None = None
-    """noise of the demonstrator's actions (default: the demonstrator's own)"""
+    """noise of the demonstrator's actions (default: the demonstrator's own; a trained policy: none), in units of a trained policy's own"""
+    mix: str | None = None
+    """shares of qualities, such as expert=0.5,noisy=0.3,failed=0.2: solved by the demonstrator as it is, solved with --noise, and failed
+    with --noise"""
     engine: Literal["mujoco", "mjx"] = "mujoco"
     """physics engine"""
 
@@ -260,6 +308,8 @@ class TrainDemonstrator:
 
 Data = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[CheckData, tyro.conf.subcommand("check")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[TrainDemonstrator, tyro.conf.subcommand("train-demonstrator")]
 )
@@ -267,7 +317,7 @@ Data = (
 
 @dataclasses.dataclass(frozen=True)
 class DataCommand:
-    """Offline data: look at a file, or make one, or train what makes one."""
+    """Offline data: look at it, get it, check it, make it, or train what makes it."""
 
     command: tyro.conf.OmitSubcommandPrefixes[Data]
 
@@ -284,5 +334,6 @@ Command = (
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[NewAgent, tyro.conf.subcommand("new-agent")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )

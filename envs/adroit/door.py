@@ -17,6 +17,7 @@ OPEN_ANGLE = 1.35  #               radians of the door's hinge that count as ope
 FRAME_LOW = (-0.3, 0.25, 0.252)  # metres, the box from which the door frame's position is drawn
 FRAME_HIGH = (-0.2, 0.35, 0.35)
 HINGE = 28  #                      the door's angle in the observation
+HANDLE = slice(32, 35)  #           the handle's position there
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +38,10 @@ class Door(hand.HandTask):
 
     def fields(self, params: jax.Array) -> tuple[jax.Array]:
         return (params,)
+
+    def poses(self, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> jax.Array:
+        """The door being shut, the frame stands where the handle says."""
+        return recorded.get("door_body_pos", first_obs[HANDLE] - self.handle)
 
     def observe(self, readout: Readout) -> jax.Array:
         qpos, (palm, handle) = readout.qpos, readout.sites

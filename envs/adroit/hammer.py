@@ -70,6 +70,10 @@ class Hammer(hand.HandTask):
     def fields(self, params: jax.Array) -> tuple[jax.Array]:
         return (params,)
 
+    def poses(self, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> jax.Array:
+        """The nail's head is as far from the board as at rest."""
+        return recorded.get("board_pos", self.rest.bodies[1, :3] + first_obs[42:45] - self.rest.sites[1])
+
     def observe(self, readout: Readout) -> jax.Array:
         (palm, nail), hammer = readout.sites, readout.bodies[0]
         velocity, force = jnp.clip(readout.qvel[-6:], -1.0, 1.0), jnp.clip(readout.sensors, -1.0, 1.0)

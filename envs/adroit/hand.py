@@ -138,6 +138,16 @@ class HandTask:
     def system(self, engine: str) -> System:
         return system_of(type(self), self.MJX if engine == "mjx" else None)
 
+    def poses(self, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> jax.Array:
+        """What was drawn for a recorded episode: as `recorded` has it (hand_dapg's names), or as its first observation [O] shows it."""
+        raise NotImplementedError
+
+    def restore(self, obs: jax.Array, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(qpos, qvel, params). Raises TaskError where a file has no qpos and qvel: the arm's and the hand's velocities are not observed."""
+        if "qpos" not in recorded or "qvel" not in recorded:
+            raise TaskError("Adroit's observations do not hold the hand's velocities: a file without qpos and qvel cannot be replayed")
+        return recorded["qpos"], recorded["qvel"], jnp.asarray(self.poses(first_obs, recorded), jnp.float32)
+
     def solved(self, next_obs: jax.Array) -> jax.Array:
         """[] bool: whether the task is done in an observation [O]."""
         raise NotImplementedError

@@ -21,7 +21,14 @@ DISTANCE = 0.075  #  metres from the place in the hand, below which the pen coun
 # In MJX the pen (half length 6.5 cm) is a capsule with this half length between its caps: with one of the pen's total length the policy
 # succeeds more often than with the cylinder, with one that holds the cylinder less; with this one as often (docs/parity.md).
 CAPSULE_HALF_LENGTH = 0.0605
+DESIRED = slice(36, 39)  # the desired direction in the observation
 SIMILARITY = 0.95  # the least cosine between the pen's and the desired direction
+
+
+def tilted(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[4] the unit quaternion of a turn about the axis x and then about the new y, by these angles."""
+    (cx, sx), (cy, sy) = ((jnp.cos(angle / 2), jnp.sin(angle / 2)) for angle in (x, y))
+    return jnp.stack([cx * cy, sx * cy, cx * sy, sx * sy])
 
 
 class Pen(hand.HandTask):
@@ -43,12 +50,15 @@ class Pen(hand.HandTask):
     def start(self, key: jax.Array) -> Start:
         """At rest; params: [4] the unit quaternion of the desired orientation: about x, then about the new y, each uniform in +-`TILT`."""
         x, y = jax.random.uniform(key, (2,), jnp.float32, -TILT, TILT)
-        (cx, sx), (cy, sy) = ((jnp.cos(angle / 2), jnp.sin(angle / 2)) for angle in (x, y))
         direction = jnp.stack([jnp.sin(y), -jnp.sin(x) * jnp.cos(y), jnp.cos(x) * jnp.cos(y)])
         top, bottom, _, _, place = self.rest.sites
         middle, half = self.rest.bodies[1, :3], LENGTH / 2 * direction
         sites = jnp.stack([top, bottom, middle + half, middle - half, place])
-        return Start(self.rest._replace(sites=sites), None, None, jnp.stack([cx * cy, sx * cy, cx * sy, sx * sy]))
+        return Start(self.rest._replace(sites=sites), None, None, tilted(x, y))
+
+    def poses(self, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> jax.Array:
+        x, y, z = first_obs[DESIRED] / jnp.linalg.norm(first_obs[DESIRED])
+        return recorded.get("desired_orien", tilted(jnp.arctan2(-y, z), jnp.arcsin(x)))
 
     def fields(self, params: jax.Array) -> tuple[jax.Array]:
         return (params,)
@@ -61,7 +71,7 @@ class Pen(hand.HandTask):
         return jnp.concatenate(parts)
 
     def solved(self, next_obs: jax.Array) -> jax.Array:
-        distance, similarity = jnp.linalg.norm(next_obs[39:42]), jnp.dot(next_obs[33:36], next_obs[36:39])
+        distance, similarity = jnp.linalg.norm(next_obs[39:42]), jnp.dot(next_obs[33:36], next_obs[DESIRED])
         return (distance < DISTANCE) & (similarity > SIMILARITY)
 
 

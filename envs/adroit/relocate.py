@@ -40,6 +40,11 @@ class Relocate(hand.HandTask):
     def fields(self, params: jax.Array) -> tuple[jax.Array, jax.Array]:
         return params[0], params[1]
 
+    def poses(self, first_obs: jax.Array, recorded: dict[str, jax.Array]) -> jax.Array:
+        """Seen from the palm, which is where it rests."""
+        ball, target = jnp.asarray(self.rest.sites[0]) - first_obs[30:36].reshape(2, 3)
+        return jnp.stack([recorded.get("obj_pos", ball), recorded.get("target_pos", target)])
+
     def observe(self, readout: Readout) -> jax.Array:
         (palm, target), ball = readout.sites, readout.bodies[0, :3]
         return jnp.concatenate([readout.qpos[:-6], palm - ball, palm - target, ball - target])

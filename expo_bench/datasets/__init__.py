@@ -5,43 +5,47 @@ Light to import: numpy only. The readers of other formats, and JAX where data ar
 
 from __future__ import annotations
 
+import importlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from expo_bench.datasets.dataset import OfflineDataset
+from expo_bench.datasets.dataset import OfflineDataset, select_observation
 from expo_bench.errors import UserError
 
-__all__ = ["OfflineDataset", "default_dataset", "describe", "detect", "load", "prepare"]
+__all__ = ["OfflineDataset", "default_dataset", "describe", "detect", "find", "load", "prepare"]
 
-_SUFFIXES = {
-    ".pickle": "hand_dapg",
-    ".pkl": "hand_dapg",
-    ".hdf5": "d4rl",
-    ".h5": "d4rl",
-    ".npz": "expo-bench",
-}
-_NAMES = {"hand_dapg": "a hand_dapg pickle", "d4rl": "a D4RL HDF5 file", "expo-bench": "an expo-bench npz file"}
+_SUFFIXES = dict.fromkeys((".pickle", ".pkl"), "a hand_dapg pickle")
+_SUFFIXES |= dict.fromkeys((".hdf5", ".h5"), "an HDF5 file of D4RL, Minari or robomimic") | {".npz": "an npz file"}
 # What a file begins with; the first that fits counts, so the vague signs of old pickles come last.
 _BEGINNINGS = (
-    (b"\x89HDF\r\n\x1a\n", "d4rl", "HDF5"),
-    (b"PK\x03\x04", "expo-bench", "a zip archive, as npz files are"),
-    (b"\x80", "hand_dapg", "a pickle"),
-    (b"version https://git-lfs", None, "a Git LFS pointer instead of the data"),
-    (b"\x1f\x8b", None, "a gzip archive"),
-    (b"\x93NUMPY", None, "a single numpy array"),
-    (b"(", "hand_dapg", "a pickle"),
-    (b"]", "hand_dapg", "a pickle"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5", (".hdf5", ".h5")),
+    (b"PK\x03\x04", "a zip archive, as npz files are", (".npz",)),
+    (b"\x80", "a pickle", (".pickle", ".pkl")),
+    (b"version https://git-lfs", "a Git LFS pointer instead of the data", ()),
+    (b"\x1f\x8b", "a gzip archive", ()),
+    (b"\x93NUMPY", "a single numpy array", ()),
+    (b"(", "a pickle", (".pickle", ".pkl")),
+    (b"]", "a pickle", (".pickle", ".pkl")),
 )
+_READERS = {kind: f"expo_bench.datasets.{kind}" for kind in ("d4rl", "minari", "robomimic", "ogbench", "hand_dapg")}
+_READERS["expo-bench"] = "expo_bench.datasets.npz"
 
 
 def detect(path: Path) -> str:
-    """The format of a file by its suffix and its first bytes, which have to agree: "hand_dapg", "d4rl" or "expo-bench".
+    """The format of a file or folder by its content, with which its suffix has to agree: "hand_dapg", "d4rl", "minari", "robomimic",
+    "ogbench" or "expo-bench".
 
     Raises UserError for a missing or empty file, an unknown suffix, and content of another kind (a web page saved as .hdf5).
     """
     path = Path(path)
-    if path.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"{path}: found the suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}")
+    if path.is_dir() and _is_minari(path):
+        return "minari"
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise UserError(
+            f"{path}: found the suffix {path.suffix!r}, expected one of {', '.join(_SUFFIXES)}, or the folder of a Minari dataset"
+        )
     if not path.is_file():
         raise UserError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a file of offline data")
     try:
@@ -49,35 +53,67 @@ def detect(path: Path) -> str:
             start = file.read(512)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    expected = _SUFFIXES[path.suffix.lower()]
+    expected = _SUFFIXES[suffix]
     if not start:
-        raise UserError(f"{path}: the file is empty, expected {_NAMES[expected]}")
+        raise UserError(f"{path}: the file is empty, expected {expected}")
     if start.lstrip()[:5].lower() in (b"<!doc", b"<html") or start.lstrip()[:5] == b"<?xml":
-        raise UserError(f"{path}: found a web page or XML, expected {_NAMES[expected]}; was the download an error page?")
-    found, name = next(((kind, name) for magic, kind, name in _BEGINNINGS if start.startswith(magic)), (None, "unknown content"))
-    if found != expected:
-        raise UserError(f"{path}: found {name} (it begins with {start[:8]!r}), expected {_NAMES[expected]}")
-    return expected
+        raise UserError(f"{path}: found a web page or XML, expected {expected}; was the download an error page?")
+    name, suffixes = next(((name, fits) for magic, name, fits in _BEGINNINGS if start.startswith(magic)), ("unknown content", ()))
+    if suffix not in suffixes:
+        raise UserError(f"{path}: found {name} (it begins with {start[:8]!r}), expected {expected}")
+    return _by_content(path, suffix)
 
 
-def load(path: Path, *, max_episode_length: int | None = None) -> OfflineDataset:
-    """The transitions of a file as recorded, neither checked against a task nor relabelled: that is `prepare`.
+def _by_content(path: Path, suffix: str) -> str:
+    if suffix in (".hdf5", ".h5"):
+        from expo_bench.datasets import hdf5
 
-    `max_episode_length` splits D4RL files that do not record time limits. Raises UserError for anything that is not readable data.
+        return hdf5.kind(path)
+    if suffix == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except Exception:  # a damaged archive may raise nearly anything; the reader says what is wrong
+            return "expo-bench"
+        return "ogbench" if "observations.npy" in names else "expo-bench"
+    return "hand_dapg"
+
+
+def _is_minari(folder: Path) -> bool:
+    return any((f / name).is_file() for f in (folder, folder / "data") for name in ("metadata.json", "main_data.hdf5"))
+
+
+def find(source: str | Path) -> tuple[Path, str | None]:
+    """(the file or folder that `source` names, the robomimic filter key of FILE#KEY): a path, or the name of a dataset that
+    `expo-bench data fetch` got.
+
+    Raises UserError for the name of a dataset of the catalogue that was not fetched yet.
     """
-    path = Path(path)
+    path, mark, key = str(source).rpartition("#")
+    if mark and not Path(source).exists() and Path(path).is_file():
+        return Path(path), key
+    if not Path(source).exists():
+        from expo_bench.datasets import catalogue
+
+        if (folder := catalogue.local(str(source))) is not None:
+            return folder, None
+    return Path(source), None
+
+
+def load(source: str | Path, *, max_episode_length: int | None = None, with_state: bool = False) -> OfflineDataset:
+    """The transitions of a file, a folder or a fetched dataset (see `find`), neither checked against a task nor relabelled: that is `prepare`.
+
+    `max_episode_length` splits D4RL files that do not record time limits. `with_state` also reads the recorded physics, where there is
+    some. Raises UserError for anything that is not readable data.
+    """
+    path, mask = find(source)
     kind = detect(path)
+    if mask is not None and kind != "robomimic":
+        raise UserError(f"{source}: found data of {kind}, expected a robomimic file for the filter key {mask!r}")
+    options: dict[str, Any] = {"robomimic": {"mask": mask}, "expo-bench": {}}.get(kind, {"with_state": with_state})
     if kind == "d4rl":
-        from expo_bench.datasets import d4rl
-
-        return d4rl.read(path, max_episode_length)
-    if kind == "hand_dapg":
-        from expo_bench.datasets import hand_dapg
-
-        return hand_dapg.read(path)
-    from expo_bench.datasets import npz
-
-    return npz.read(path)
+        options["max_episode_length"] = max_episode_length
+    return importlib.import_module(_READERS[kind]).read(path, **options)
 
 
 def prepare(dataset: OfflineDataset, env: Any, source: str, *, relabel: bool = True) -> tuple[OfflineDataset, list[str]]:
@@ -89,10 +125,16 @@ def prepare(dataset: OfflineDataset, env: Any, source: str, *, relabel: bool = T
     from expo_bench.datasets.relabel import relabel as apply
     from expo_bench.datasets.relabel import task_outcome
 
+    dataset = select_observation(dataset, env.obs_size)
     known = len(dataset.meta.get("warnings", []))
     warnings = checks.check(dataset, env, source)
     dataset = checks.clip_actions(dataset)
-    if relabel:
+    says = getattr(env, "relabels", True)  # whether its reward is a function of the transition
+    if not says and not dataset.meta.get("rewards_recorded", True):
+        raise UserError(
+            f"{source}: has no rewards, and the task {env.name} cannot say them of recorded transitions; expected data with rewards"
+        )
+    if relabel and says:
         dataset = apply(dataset, task_outcome(env))
         warnings += dataset.meta.get("warnings", [])[known:]
         if dataset.size == 0:
@@ -110,6 +152,8 @@ def default_dataset(task: str, env: Any, cache_dir: Path, *, seed: int = 0) -> O
     """
     from expo_bench.datasets import generate as generation
 
+    if ":" in task:
+        raise UserError(f"the task {task} is of another package and has no default offline data: give some with --dataset FILE, or 'none'")
     if task not in generation.DEFAULT_EPISODES:
         raise UserError(generation.NO_DEFAULT.format(task=task))
     episodes = generation.DEFAULT_EPISODES[task]
@@ -129,8 +173,8 @@ def default_dataset(task: str, env: Any, cache_dir: Path, *, seed: int = 0) -> O
     return generation.generate(task, path, episodes=episodes, seed=seed, env=own)
 
 
-def describe(path: Path) -> str:
+def describe(source: str | Path) -> str:
     """What `expo-bench data inspect FILE` prints."""
     from expo_bench.datasets import inspect
 
-    return inspect.describe(load(path), str(path), detect(path))
+    return inspect.describe(load(source), str(source), detect(find(source)[0]))

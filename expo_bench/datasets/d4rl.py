@@ -8,26 +8,29 @@ from typing import Any
 import h5py
 import numpy as np
 
+from expo_bench.datasets import hdf5
 from expo_bench.datasets.dataset import OfflineDataset, build
 from expo_bench.errors import UserError
 
 FORMAT = "d4rl"
 _FORM = "D4RL's flat 'observations', 'actions', 'rewards' and 'terminals'"
+ORDINARY = 100  # steps that it takes to know how far a step goes
 JUMP = 1e-4  # a recorded next observation this far (relative to the column's spread) from the following row starts another episode
 
 
-def read(path: Path, max_episode_length: int | None = None) -> OfflineDataset:
+def read(path: Path, max_episode_length: int | None = None, with_state: bool = False) -> OfflineDataset:
     """The transitions of a D4RL file.
 
     The next observation is 'next_observations' where the file has it. Otherwise it is the following row of the same episode, and the last
     row of an episode has none: a terminal row is kept with its own observation in that place (it is never bootstrapped), a timeout row
     is dropped and the row before it is truncated. Episodes end at 'terminals' and 'timeouts'; files without 'timeouts' are
     split where 'next_observations' and the following row differ, else every `max_episode_length` rows, else only at terminals, with a
-    warning.
+    warning. In AntMaze files the world goes on after a terminal (every row near the goal is one): where the following row is no further
+    away than steps are, it is the next observation. `with_state` also reads 'infos/qpos' and 'infos/qvel'.
     Raises UserError for a truncated or foreign file and for fields whose shapes disagree.
     """
     path = Path(path)
-    fields, metadata = _fields(path)
+    fields, metadata, state = _fields(path, with_state)
     obs, terminal, timeout, following = (fields.get(k) for k in ("observations", "terminals", "timeouts", "next_observations"))
     meta: dict[str, Any] = {"format": FORMAT, "file": path.name, "success_recorded": False, "provenance": metadata}
     meta |= {"notes": [], "warnings": []}
@@ -44,25 +47,45 @@ def read(path: Path, max_episode_length: int | None = None) -> OfflineDataset:
         "next_obs": following,
     }
     if following is None:
-        columns = _pair_rows(columns, meta)
+        columns, keep = _pair_rows(columns, timeout, meta)
         if not len(columns["reward"]):
             raise UserError(f"{path}: 'observations': found no two rows of one episode, expected at least one transition")
-    return build(columns, meta)
+        state = None if state is None else {name: value[keep] for name, value in state.items()}
+    return build(columns, meta, state)
 
 
-def _pair_rows(columns: dict[str, np.ndarray], meta: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The next observation from the following row; the rows that have none are dropped unless they are terminal."""
+def _pair_rows(columns: dict[str, np.ndarray], timeout: np.ndarray, meta: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """(the columns with the next observation from the following row, the rows kept [n] bool); rows that have none are dropped unless they
+    are terminal."""
     obs, terminated, dropped = columns["obs"], columns["terminated"], columns["truncated"]
     next_obs = np.concatenate([obs[1:], obs[-1:]])
-    next_obs[terminated] = obs[terminated]
+    unknown = terminated & ~_goes_on(obs, terminated, timeout)
+    next_obs[unknown] = obs[unknown]
     truncated = np.append(dropped[1:], False) & ~terminated
     keep = ~dropped
     meta["dropped_transitions"] = int(dropped.sum())
     if dropped.any():
         meta["notes"].append(f"{dropped.sum()} rows at a timeout have no next observation: dropped, the row before each is truncated")
-    if terminated.any():
-        meta["notes"].append(f"{terminated.sum()} terminal rows have no next observation: kept with their own, never bootstrapped")
-    return {name: value[keep] for name, value in {**columns, "truncated": truncated, "next_obs": next_obs}.items()}
+    if unknown.any():
+        meta["notes"].append(f"{unknown.sum()} terminal rows have no next observation: kept with their own, never bootstrapped")
+    if (terminated & ~unknown).any():
+        meta["notes"].append(
+            f"{(terminated & ~unknown).sum()} terminal rows are followed by the same world: the following row is the next one"
+        )
+    return {name: value[keep] for name, value in {**columns, "truncated": truncated, "next_obs": next_obs}.items()}, keep
+
+
+def _goes_on(obs: np.ndarray, terminated: np.ndarray, timeout: np.ndarray) -> np.ndarray:
+    """[n] bool, terminal rows after which the recording goes on in the same world: no column changes more than it does in ordinary steps.
+
+    Nothing is said of files with too few ordinary steps to know them.
+    """
+    change = np.abs(np.diff(obs.astype(np.float64), axis=0))
+    ordinary = ~(terminated | timeout)[:-1]
+    if ordinary.sum() < ORDINARY or not terminated.any():
+        return np.zeros(len(obs), bool)
+    usual = np.quantile(change[ordinary], 0.999, axis=0)
+    return np.append((change <= 2 * usual + 1e-6).all(1), False) & terminated & ~timeout
 
 
 def _guess_ends(
@@ -93,79 +116,36 @@ def _every(terminal: np.ndarray, length: int) -> np.ndarray:
     return since % length == length - 1
 
 
-def _fields(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The file's arrays with agreeing shapes (rewards [n], flags [n] bool) and its metadata as text."""
-    try:
-        with h5py.File(path, "r") as file:
-            _refuse_foreign(path, file)
-            fields = {}
-            for name in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations"):
-                if name in file:
-                    fields[name] = _array(path, name, file[name])
-                elif name in ("observations", "actions", "rewards", "terminals"):
-                    raise UserError(f"{path}: '{name}' is missing (there are {_names(file)}), expected {_FORM}")
-            metadata = _metadata(file)
-    except UserError:
-        raise
-    except Exception as error:  # a damaged file may raise nearly anything; none of it is the program's own failure
-        reason = " ".join(str(error).split())
-        what = "the file is truncated" if "truncated" in reason else "damaged HDF5 file"
-        raise UserError(f"{path}: {what} ({reason[:80]}), expected {_FORM}") from None
-    return _agree(path, fields), metadata
-
-
-def _array(path: Path, name: str, item: Any) -> np.ndarray:
-    if not isinstance(item, h5py.Dataset):
-        raise UserError(f"{path}: '{name}' is a group ({_names(item)}), expected a flat array: {_FORM}")
-    if item.dtype.kind not in "biuf":
-        raise UserError(f"{path}: '{name}': found values of type {item.dtype}, expected numbers")
-    return item[()]
+def _fields(path: Path, with_state: bool) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, np.ndarray] | None]:
+    """The file's arrays with agreeing shapes (rewards [n], flags [n] bool), its metadata as text, and the physics where asked for."""
+    with hdf5.opened(path, _FORM) as file:
+        fields = {}
+        for name in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations"):
+            if name in file:
+                fields[name] = hdf5.array(path, name, file[name], _FORM)
+            elif name in ("observations", "actions", "rewards", "terminals"):
+                raise UserError(f"{path}: '{name}' is missing (there are {hdf5.names(file)}), expected {_FORM}")
+        fields = _agree(path, fields)
+        infos = file.get("infos") if with_state else None
+        state = hdf5.physics(path, hdf5.plain(infos), len(fields["rewards"])) if isinstance(infos, h5py.Group) else None
+        return fields, _metadata(file), state
 
 
 def _agree(path: Path, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Rewards and flags as [n], every field with n rows, next_observations with the columns of observations."""
-    rows = len(fields["observations"]) if fields["observations"].ndim else 0
-    if rows == 0:
+    count = len(fields["observations"]) if fields["observations"].ndim else 0
+    if count == 0:
         raise UserError(f"{path}: 'observations': found no rows (shape {fields['observations'].shape}), expected at least two")
-    result = {}
-    for name, value in fields.items():
-        flat = name in ("rewards", "terminals", "timeouts")
-        if flat and value.ndim == 2 and value.shape[1] == 1:
-            value = value[:, 0]
-        if value.ndim != (1 if flat else 2) or len(value) != rows:
-            raise UserError(f"{path}: '{name}': found shape {value.shape}, expected {f'({rows},)' if flat else f'({rows}, columns)'}")
-        if name in ("terminals", "timeouts"):
-            bad = np.flatnonzero((value != 0) & (value != 1))
-            if len(bad):
-                raise UserError(f"{path}: '{name}': found {value[bad[0]]} in row {bad[0]}, expected 0 or 1")
-            value = value != 0
-        result[name] = value
+    flat = ("rewards", "terminals", "timeouts")
+    result = {name: hdf5.rows(path, name, value, count, 1 if name in flat else 2) for name, value in fields.items()}
+    result |= {name: hdf5.flags(path, name, result[name]) for name in ("terminals", "timeouts") if name in result}
     following = result.get("next_observations")
     if following is not None and following.shape != result["observations"].shape:
         raise UserError(f"{path}: 'next_observations': found shape {following.shape}, expected {result['observations'].shape}")
     return result
 
 
-def _refuse_foreign(path: Path, file: h5py.File) -> None:
-    """Two relatives that are easily confused with D4RL's files get a message of their own."""
-    if "episode_0" in file:
-        raise UserError(f"{path}: found one group per episode ({_names(file)}), a Minari file; expected {_FORM}")
-    if "data" in file and isinstance(file["data"], h5py.Group) and any(k.startswith("demo_") for k in file["data"]):
-        raise UserError(f"{path}: found 'data/demo_k' groups, a robomimic file; expected {_FORM}")
-
-
-def _names(group: Any) -> str:
-    names = list(group)
-    return (", ".join(repr(n)[:30] for n in names[:6]) + (", ..." if len(names) > 6 else "")) or "no fields"
-
-
 def _metadata(file: h5py.File) -> dict[str, str]:
-    """The file's scalar 'metadata/*' entries and attributes as text of at most 200 characters; arrays (policy weights) are left out."""
-    found: dict[str, str] = {str(k): str(v)[:200] for k, v in file.attrs.items()}
+    """The file's attributes and scalar 'metadata/*' entries as text."""
     group = file.get("metadata")
-    if isinstance(group, h5py.Group):
-        for name, item in group.items():
-            if isinstance(item, h5py.Dataset) and item.shape == ():
-                value = item[()]
-                found[name] = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[:200]
-    return found
+    return {**hdf5.texts(file.attrs), **(hdf5.texts(group) if isinstance(group, h5py.Group) else {})}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from expo_bench.datasets import restricted
-from expo_bench.datasets.dataset import OfflineDataset, build
+from expo_bench.datasets.dataset import OfflineDataset, join
 from expo_bench.errors import UserError
 
 FORMAT = "hand_dapg"
@@ -16,11 +16,12 @@ _FORM = "a list of dicts with 'observations' (T, O), 'actions' (T, A) and 'rewar
 _DIMENSIONS = {"observations": 2, "actions": 2, "rewards": 1}
 
 
-def read(path: Path) -> OfflineDataset:
+def read(path: Path, with_state: bool = False) -> OfflineDataset:
     """The episodes of a hand_dapg pickle as transitions.
 
     There is one observation per action, so the last transition of an episode has no next observation: it is dropped, and the row before
     it is truncated (nothing in these files terminates). Rewards are the dense ones of the recording; success is not recorded.
+    `with_state` also reads the physics in which each episode begins.
     Raises UserError for any other content, naming episode and field.
     """
     path = Path(path)
@@ -43,16 +44,27 @@ def read(path: Path) -> OfflineDataset:
     }
     if len(kept) < len(episodes):
         meta["notes"].append(f"{len(episodes) - len(kept)} episodes of at most one step dropped")
-    truncated = np.concatenate([np.arange(1, len(e["rewards"])) == len(e["rewards"]) - 1 for e in kept])
-    columns = {
-        "obs": np.concatenate([e["observations"][:-1] for e in kept]),
-        "next_obs": np.concatenate([e["observations"][1:] for e in kept]),
-        "action": np.concatenate([e["actions"][:-1] for e in kept]),
-        "reward": np.concatenate([e["rewards"][:-1] for e in kept]),
-        "terminated": np.zeros(len(truncated), bool),
-        "truncated": truncated,
-    }
-    return build(columns, meta)
+    joined = [
+        {
+            "obs": e["observations"],
+            "action": e["actions"][:-1],
+            "reward": e["rewards"][:-1],
+            "terminated": np.zeros(len(e["rewards"]) - 1, bool),
+        }
+        for e in kept
+    ]
+    starts = [_start(item, len(e["rewards"]) - 1) for item, e in zip(content, episodes, strict=True)]
+    states = [start for start, e in zip(starts, episodes, strict=True) if len(e["rewards"]) > 1 and start]
+    return join(joined, meta, states if with_state and len(states) == len(kept) else ())
+
+
+def _start(item: dict[str, Any], steps: int) -> dict[str, np.ndarray]:
+    """The physics in which an episode begins, in its first row of `steps`, where the file has it; NaN in the others."""
+    state = item.get("init_state_dict")
+    if not isinstance(state, dict):
+        return {}
+    found = {name: np.asarray(value, np.float64) for name, value in state.items() if isinstance(value, np.ndarray) and value.ndim == 1}
+    return {name: np.concatenate([value[None], np.full((steps - 1, len(value)), np.nan)]) for name, value in found.items() if steps}
 
 
 def _episode(path: Path, index: int, item: Any) -> dict[str, np.ndarray]:

@@ -53,6 +53,8 @@ def _summary(dataset: OfflineDataset, file_format: str) -> Iterator[str]:
         ("actions outside [-1, 1]", f"{outside.any(1).mean():.1%} of the rows, {outside.mean():.1%} of the entries"),
         ("success", _success(dataset)),
     ]
+    if not dataset.meta.get("rewards_recorded", True):
+        rows.append(("rewards", "not recorded: zeros until a task relabels the transitions"))
     bad = sum(int((~np.isfinite(a)).sum()) for a in (dataset.obs, dataset.action, dataset.reward, dataset.next_obs))
     if bad:
         rows.append(("NOT FINITE", f"{bad:,} entries are NaN or infinite"))

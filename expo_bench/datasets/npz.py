@@ -67,5 +67,4 @@ def _refuse_foreign(path: Path, names: list[str]) -> None:
     missing = [name for name in (*ROW_FIELDS, "meta") if name not in names]
     if missing:
         found = ", ".join(repr(name)[:30] for name in names[:8]) + (", ..." if len(names) > 8 else "") or "no arrays"
-        guess = " (an OGBench file?)" if "terminals" in names and "observations" in names else ""
-        raise UserError(f"{path}: '{missing[0]}' is missing, found {found}{guess}; expected {_FORM}")
+        raise UserError(f"{path}: '{missing[0]}' is missing, found {found}; expected {_FORM}")

@@ -68,6 +68,7 @@ def complete(
     """The whole manifest. `tasks` are the runner's, `blocks` the rows per program and device."""
     own = {
         name: {"engine": t.env.engine, "data": t.source, "transitions": len(t.dataset), "data_sha256": _sha256(t.dataset)}
+        | ({"on_resume": t.env.resumes} if hasattr(t.env, "resumes") else {})
         for name, t in tasks.items()
     }
     return {

@@ -14,7 +14,7 @@ from typing import Any
 from expo_bench.agents import files
 from expo_bench.errors import UserError
 
-PACKAGES = ("expo-bench", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "numpy")
+PACKAGES = ("expo-bench", "jax", "jaxlib", "flax", "optax", "mujoco", "mujoco-mjx", "brax", "gymnasium", "gymnasium-robotics", "numpy")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 import envs
-from envs.registry import TASKS
+from envs import registry
+from envs.core import TaskError
 from expo_bench import datasets
-from expo_bench.errors import UserError, unknown
+from expo_bench.errors import UserError
 from expo_bench.parts import replay
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps import grid
@@ -52,10 +53,10 @@ class Task:
 def plan(experiment: Experiment) -> list[grid.Program]:
     """The programs of an experiment, after every check that needs no physics."""
     validate(experiment)
-    for task in experiment.tasks:
-        if task not in TASKS:
-            raise unknown("task", task, TASKS)
-    suites = {name: TASKS[name].suite for name in experiment.tasks}
+    try:
+        suites = {name: registry.info(name).suite for name in experiment.tasks}
+    except TaskError as error:
+        raise UserError(str(error)) from None
     return grid.programs(experiment, suites, has_dataset=experiment.dataset != "none")
 
 
@@ -114,7 +115,7 @@ def run(
         tasks = {name: prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
         blocks = [device_rows.block_rows(len(p.rows), len(devices), experiment.block_rows) for p in programs]
         work = [
-            Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, f"{i:03}-{p.task}-{p.agent}")
+            Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, f"{i:03}-{p.task.replace('/', '-')}-{p.agent}")
             for i, (p, block) in enumerate(zip(programs, blocks, strict=True))
         ]
         _announce(programs, tasks, blocks, devices, progress)

@@ -252,8 +252,9 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         finite = jnp.all(
             jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)])
         )
+        scores = {"success": success, "solved": jnp.mean(solved_steps) / env.horizon, "return": jnp.mean(episode_return)}
         return {
-            "score": success if env.score == "success" else jnp.mean(solved_steps) / env.horizon,
+            "score": scores[env.score],
             "episode_return": jnp.mean(episode_return),
             "success": success,
             "episode_length": jnp.mean(length),

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from toy import Walk
@@ -16,7 +17,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "compare", "export", "import", "list", "data", "data inspect", "data generate", "new-agent", "check"]
+HELP = ["", "sweep", "report", "compare", "export", "import", "list", "watch", "data", "data inspect", "data fetch", "data check", "data generate", "new-agent", "check"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -32,6 +33,7 @@ def dataset(obs_size=4, action_size=2, rows=8):
 def place(tmp_path, monkeypatch):
     """A working folder with files of every kind, good and bad."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "no" / "datasets"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     (tmp_path / "syntax.py").write_text("EXPERIMENT = (\n")
@@ -42,6 +44,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "text.npz").write_text("hello")
     npz.write(dataset(), tmp_path / "maze.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "maze.npz").read_bytes()[:300])
+    with h5py.File(tmp_path / "cut.hdf5", "w") as file:
+        file["observations"] = np.zeros((1000, 4))
+    (tmp_path / "cut.hdf5").write_bytes((tmp_path / "cut.hdf5").read_bytes()[:3000])
     broken = dataset()
     broken.obs[3, 1] = np.nan
     npz.write(broken, tmp_path / "nan.npz")
@@ -111,7 +116,7 @@ def test_the_plain_list_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("", ["tasks:", "point-umaze", "point-medium", "push-disc", "door", "agents:", "expo", "idql_online", "rlpd", "fql", "bc"]),
+        ("", ["tasks:", "brax:NAME", "playground:NAME", "gym:ID", "point-umaze", "point-medium", "push-disc", "door", "agents:", "expo", "idql_online", "rlpd", "fql", "bc"]),
         ("expo", ["--set expo.FIELD=VALUE", "n_samples", "edit_scale", "256x256x256", "static", "traced", "offline_steps", "on adroit: edit_scale=0.7"]),
         ("door", ["observations 39, actions 28, horizon 200", "score: solved", "engines: mjx, mujoco", "data: a trained DAPG policy"]),
         ("protocol", ["online_steps", "environment steps of the online phase", "eval_episodes", "sampling"]),
@@ -222,6 +227,28 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("data inspect missing.npz", "missing.npz: no such file"),
         ("data inspect full", "found the suffix"),
         ("data inspect empty.npz", "the file is empty"),
+        ("list brax:ants", "unknown task 'brax:ants'; did you mean 'brax:ant'"),
+        ("list gym:Pendulm-v1", "unknown task 'gym:Pendulm-v1'; did you mean 'gym:Pendulum-v1'"),
+        ("sweep --tasks gym:CartPole-v1 --agents expo --out new", "its actions space is Discrete, expected Box"),
+        ("sweep --tasks gym:Pendulum-v1 --agents expo --out new", "gym:Pendulum-v1 is of another package and has no default offline data"),
+        ("data generate gym:Pendulum-v1 --out new.npz", "task 'gym:Pendulum-v1' has no demonstrator"),
+        ("watch --task point-umaze", "give --out FILE.gif, --strip FILE.png, or both"),
+        ("watch --task point-umaze --out full/a.mp4", "found the suffix '.mp4', expected .gif"),
+        ("watch --task point-umaze --strip new/a.png", "the folder new does not exist"),
+        ("watch --task point-umaz --out a.gif", "unknown task 'point-umaz'"),
+        ("watch --task point-umaze --policy missing.npz --out a.gif", "has a scripted demonstrator, expected no policy file"),
+        ("data inspect D4RL/door/human-v2", "D4RL/door/human-v2: not fetched yet"),
+        ("data fetch D4RL/dor/human-v2", "unknown dataset 'D4RL/dor/human-v2'; did you mean 'D4RL/door/human-v2'"),
+        (f"{SWEEP} --dataset D4RL/door/human-v2", "not fetched yet"),
+        (f"{SWEEP} --dataset maze.npz#train", "maze.npz#train: found data of expo-bench, expected a robomimic file"),
+        ("data check missing.npz --task point-umaze", "missing.npz: no such file"),
+        ("data check maze.npz --task point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
+        ("data check maze.npz --task push-disc", "maze.npz: obs: found 4 columns, expected 10: the task push-disc has"),
+        ("data check nan.npz --task point-umaze", "nan.npz: obs: found nan in row 3, column 1 'y'"),
+        ("data check cut.npz --task point-umaze", "cut.npz: truncated or damaged"),
+        ("data check cut.hdf5 --task point-umaze", "cut.hdf5: the file is truncated"),
+        (f"{SWEEP} --dataset cut.hdf5", "cut.hdf5: the file is truncated"),
+        ("data check maze.npz --task point-umaze", "maze.npz: replaying 8 recorded transitions in point-umaze is off by"),
         ("data generate point-umaz", "unknown task 'point-umaz'; did you mean 'point-umaze'"),
         ("data generate point-umaze --out maze.npz", "--out maze.npz: exists"),
         ("data generate point-umaze --out new/maze.pickle", "found the suffix '.pickle', expected .npz"),

@@ -82,13 +82,42 @@ def _without(name):
         ({**_without("observations"), "observations/image": np.zeros(3)}, "'observations' is a group"),
         (d4rl_fields(0), "found no rows"),
         (d4rl_fields(1, terminals=[]), "no two rows"),
-        ({"episode_0/actions": np.zeros(3)}, "a Minari file"),
-        ({"data/demo_0/actions": np.zeros(3)}, "a robomimic file"),
+        ({"episode_0/actions": np.zeros(3)}, "'episode_0/rewards' is missing, expected Minari's"),
+        ({"data/demo_0/actions": np.zeros(3)}, "'demo_0/rewards' is missing, expected robomimic's"),
     ],
 )
 def test_wrong_content_is_named(tmp_path, fields, message):
     with pytest.raises(UserError, match="a.hdf5: .*" + message):
         load(write_hdf5(tmp_path / "a.hdf5", fields))
+
+
+def test_the_world_goes_on_after_the_terminals_of_an_ant_maze(tmp_path):
+    """Every row near the goal is terminal there: the following row is the next observation, but not across a reset."""
+    fields = d4rl_fields(300, terminals=[150, 151, 299], timeouts=[199])
+    fields["observations"] = (fields["observations"] % 200).astype(np.float32)  # a reset after row 199
+    fields["rewards"] = fields["terminals"].astype(np.float32)
+    data = load(write_hdf5(tmp_path / "a.hdf5", {k: v[:, None] if k == "terminals" else v for k, v in fields.items()}))
+    assert x(data.next_obs[[149, 150, 151, 152]]) == [150, 151, 152, 153] and data.size == 299
+    assert np.flatnonzero(data.terminated).tolist() == [150, 151, 298] and np.flatnonzero(data.truncated).tolist() == [198]
+    assert x(data.next_obs[[298]]) == [99]  # nothing follows: its own
+    fields["timeouts"][199], fields["terminals"][199] = False, True  # now the reset follows a terminal
+    data = load(write_hdf5(tmp_path / "a.hdf5", fields))
+    assert x(data.next_obs[[151, 199]]) == [152, 199]
+    assert data.meta["notes"] == [
+        "2 terminal rows have no next observation: kept with their own, never bootstrapped",
+        "2 terminal rows are followed by the same world: the following row is the next one",
+    ]
+
+
+def test_recorded_physics_are_read_where_asked_for(tmp_path):
+    physics = {"infos/qpos": np.arange(20.0).reshape(10, 2), "infos/qvel": np.zeros((10, 2)), "infos/door_body_pos": np.ones((10, 3))}
+    path = write_hdf5(tmp_path / "a.hdf5", {**d4rl_fields(), **physics, "infos/goal": np.zeros((10, 2))})
+    assert load(path).state is None
+    data = load(path, with_state=True)
+    assert sorted(data.state) == ["door_body_pos", "qpos", "qvel"] and len(data.state["qpos"]) == data.size == 9
+    np.testing.assert_array_equal(data.state["qpos"], physics["infos/qpos"][:9])
+    with pytest.raises(UserError, match=r"'infos/qpos': found shape \(10,\), expected \(10, columns\)"):
+        load(write_hdf5(path, {**d4rl_fields(), **physics, "infos/qpos": np.zeros(10)}), with_state=True)
 
 
 def test_truncated(tmp_path):

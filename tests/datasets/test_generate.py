@@ -83,7 +83,7 @@ def test_default_dataset_is_made_once_and_repaired(line, forward, tmp_path, monk
         made.append(args)
         return forward
 
-    monkeypatch.setattr(generate, "_make_demonstrator", demonstrator)
+    monkeypatch.setattr(generate, "make_demonstrator", demonstrator)
     folder = tmp_path / "cache" / "datasets"
     first = default_dataset("line", line, folder)
     same(first, default_dataset("line", line, folder))

@@ -54,6 +54,18 @@ def test_same_start_and_actions_as_the_reference(robotics, name):
 
 
 @hands
+def test_what_was_drawn_follows_from_the_first_observation(name):
+    """As a replay of recorded episodes needs it; what a file says goes before."""
+    p = program(name, "mujoco")
+    state = p.reset(keys_of(0))
+    found = np.stack([p.env.task.poses(obs, {}) for obs in state.obs])
+    np.testing.assert_allclose(found, state.params, atol=2e-6)
+    said = dict(zip(POSES[name], np.asarray(state.params[1]) if len(POSES[name]) > 1 else (np.asarray(state.params[1]),), strict=True))
+    _, _, params = p.env.task.restore(state.obs[0], state.obs[0], {"qpos": 0, "qvel": 0, **said})
+    np.testing.assert_array_equal(params, state.params[1])
+
+
+@hands
 def test_the_trained_policy_solves_the_task(name):
     p = program(name, "mujoco")
     trained = mlp_policy(policy_path(name))
