@@ -15,6 +15,7 @@ import numpy as np
 
 from envs.core import Environment
 from expo_bench.sweeps import devices as device_rows
+from expo_bench.sweeps import distributed
 from expo_bench.sweeps.grid import Program, Row
 from expo_bench.training import loop, tally
 
@@ -32,8 +33,10 @@ CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 def wave_rows(program: Program, block: int, devices: Sequence[jax.Device]) -> int:
-    """Rows that run at the same time: a block on each device that gets one."""
-    return block * min(len(devices), -(-len(program.rows) // block))
+    """Rows that run at the same time: a block on each device that gets one; on every device where they are those of several processes,
+    of which none may be left out."""
+    used = len(devices) if distributed.several() else min(len(devices), -(-len(program.rows) // block))
+    return block * used
 
 
 def waves(program: Program, size: int) -> list[tuple[Row, ...]]:
