@@ -78,3 +78,11 @@ class Heartbeat:
 
 
 SLURM = {"slurm_job": "SLURM_JOB_ID", "restarts": "SLURM_RESTART_COUNT"}
+
+
+def read_heartbeat(folder: Path) -> dict[str, Any]:
+    """The last one; {} where there is none yet."""
+    try:
+        return json.loads((folder / HEARTBEAT).read_text())
+    except (OSError, ValueError):
+        return {}

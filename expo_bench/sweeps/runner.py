@@ -23,7 +23,7 @@ from expo_bench.sweeps.compiled import stack, state_bytes, wave_rows
 from expo_bench.sweeps.experiment import Experiment, validate
 from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.progress import Progress
-from expo_bench.sweeps.sweep import Sweep, Work
+from expo_bench.sweeps.sweep import Sweep, Work, refuse_another, work_name
 from expo_bench.training import loop
 
 if TYPE_CHECKING:
@@ -108,15 +108,15 @@ def run(
     with contextlib.closing(_folder(out)) as folder:
         if folder.manifest and "cluster" in folder.manifest and not folder.manifest["finished"]:
             raise UserError(f"{out}: is a sweep of jobs; `expo-bench sweep --resume {out} --cluster local` (or slurm) goes on with it")
-        sweep = Sweep(experiment, folder, progress, resume_anyway)
         manifest = manifests.begun(experiment, programs) | ({} if search is None else {"search": search})
-        sweep.refuse_another(manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
+        refuse_another(folder, manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
         devices = device_rows.start()
         blocks = blocks_of(experiment, programs, len(devices), folder.manifest)
         tasks = {name: prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
         work = work_of(programs, tasks, blocks)
         _announce(programs, tasks, blocks, devices, progress)
         manifest = manifests.described(manifest, experiment, tasks, blocks, command)
+        sweep = Sweep(experiment, folder, progress, resume_anyway)
         return sweep.run(work, manifests.complete(manifest, tasks, devices), devices, checkpoint_minutes)
 
 
@@ -129,7 +129,7 @@ def blocks_of(experiment: Experiment, programs: Sequence[grid.Program], devices:
 def work_of(programs: Sequence[grid.Program], tasks: Mapping[str, Task], blocks: Sequence[int]) -> list[Work]:
     """The programs with what they run on, under the names of their results."""
     return [
-        Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, f"{i:03}-{p.task}-{p.agent}")
+        Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, work_name(i, p.task, p.agent))
         for i, (p, block) in enumerate(zip(programs, blocks, strict=True))
     ]
 

@@ -44,6 +44,11 @@ class Work:
     name: str  #          of its file of results
 
 
+def work_name(i: int, task: str, agent: str) -> str:
+    """What the file of results of program i is called."""
+    return f"{i:03}-{task}-{agent}"
+
+
 def legs_of(program: Program) -> list[Leg]:
     return legs(program.protocol, needed_phases(program))
 
@@ -57,6 +62,15 @@ def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
     done = list(itertools.takewhile(lambda k: found[k] >= evaluations, (key(row.seed, row.labels) for row in program.rows)))
     kept = set(done)
     return len(done), [row for k, row in zip(own, rows, strict=True) if k in kept]
+
+
+def refuse_another(folder: RunFolder | Spectator, manifest: dict[str, Any], keys: Sequence[str]) -> None:
+    """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
+    if folder.manifest is None:
+        return
+    if found := manifests.difference(folder.manifest, manifest, keys):
+        where, there, here = found
+        raise UserError(f"{folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
 
 
 class Sweep:
@@ -74,21 +88,13 @@ class Sweep:
         self.interrupts = interrupts
         self.writes = distributed.first()
 
-    def refuse_another(self, manifest: dict[str, Any], keys: Sequence[str]) -> None:
-        """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
-        if self.folder.manifest is None:
-            return
-        if found := manifests.difference(self.folder.manifest, manifest, keys):
-            where, there, here = found
-            raise UserError(f"{self.folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
-
     def run(self, work: Sequence[Work], manifest: dict[str, Any], devices: Sequence[jax.Device], minutes: float) -> pd.DataFrame:
         """Everything that is not done yet -> all rows of results."""
         import pandas as pd
 
         self.work, self.manifest, self.devices, self.started = work, manifest, devices, time.perf_counter()
         self.begun: tuple[float, float] | None = None  # when the first program began to run here, and what was done by then
-        self.refuse_another(manifest, manifests.IDENTITY)
+        refuse_another(self.folder, manifest, manifests.IDENTITY)
         old = self.folder.manifest
         path = self.folder.make(self.experiment.name)
         rows = [results.read_rows(self.folder.run, w.name) for w in work]
