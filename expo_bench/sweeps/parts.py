@@ -90,7 +90,7 @@ def _join_rows(run: Path, name: str, names: Sequence[str]) -> None:
         file.unlink(missing_ok=True)
 
 
-def join_when_all_aredone(run: Path) -> None:
+def join_if_all_done(run: Path) -> None:
     """By the last job, whichever that is. Where the run folder stays locked, the next `--resume` does it."""
     numbers = range(len(of(read_manifest(run))))
     began = time.monotonic()

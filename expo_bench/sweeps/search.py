@@ -47,9 +47,8 @@ def run(experiment: Experiment, out: str | Path | None = None, *, run: Callable 
     beside = None if out is None else Path(out).with_name(f"{Path(out).name}-search")
     frame = run(choosing(experiment), beside, **options)
     if frame is None:
-        raise UserError(
-            "the jobs of the search are submitted; give the command again when they are done, and it goes on with what they found"
-        )
+        print("these were the jobs of the search; the same command again, when they are done, submits what they found")
+        return None
     table = scores(frame, axes_of(experiment))
     record = {
         **dataclasses.asdict(experiment.search),

@@ -58,7 +58,7 @@ class Job:
                 signal.raise_signal(over)  # submitit's own handler: `checkpoint`, `scontrol requeue`, and exit
                 return
             if distributed.first():
-                parts.join_when_all_are_done(self.run)
+                parts.join_if_all_done(self.run)
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission

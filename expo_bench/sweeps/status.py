@@ -147,7 +147,11 @@ def _rows(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     counted = each.agg(["size", "any"]).reset_index()
     wanted = {(p["task"], p["agent"], p["variant"]): p.get("evaluations") for p in programs}
     complete = [size >= (wanted.get((t, a, v)) or float("inf")) for t, a, v, size in counted[["task", "agent", "variant", "size"]].values]
-    return found | {"runs_done": sum(complete) if found["evaluations"] else None, "runs_diverged": int(counted["any"].sum()), "evaluations_done": len(frame)}
+    return found | {
+        "runs_done": sum(complete) if found["evaluations"] else None,
+        "runs_diverged": int(counted["any"].sum()),
+        "evaluations_done": len(frame),
+    }
 
 
 def line(found: Mapping[str, Any]) -> str:
@@ -170,6 +174,6 @@ def text(found: Mapping[str, Any]) -> str:
         at = f"process {job['pid']} on {job['host']}" if job["state"] == "running" and job["pid"] else ""
         slurm = f" (Slurm {job['slurm']})" if job["slurm"] else ""
         name = f"job {job['job']:03}{slurm}" if len(found["jobs"]) > 1 or slurm else "sweep"
-        again = f"requeued {job['restarts']} times" if job["restarts"] not in (None, "0") else ""
+        again = f"requeued {job['restarts']}x" if job["restarts"] not in (None, "0") else ""
         lines.append("  " + "  ".join(filter(None, (f"{name}  {job['state']:8} {share}  {job['part']}", at, again, job["error"]))))
     return "\n".join(lines)

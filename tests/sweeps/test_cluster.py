@@ -1,7 +1,12 @@
 """A sweep as jobs: what they give is what one process gives, whatever happens to one of them; and what `status` says meanwhile."""
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,6 +34,7 @@ LINE = (
 def prepare(patch):
     """Here and in the jobs, which read the environment."""
     killed_sweep.use_the_toy(patch.setattr)
+    patch.setenv("SUBMITIT_LOG_LEVEL", "NOCONFIG")  # or its import closes what pytest captures
     patch.setenv("PYTHONPATH", ":".join(map(str, (TESTS.parent, TESTS, TESTS / "sweeps"))))
 
 
@@ -63,11 +69,9 @@ def killed(tmp_path_factory):
         folder = tmp_path_factory.mktemp("runs") / "jobs"
         patch.setenv("TOY_MARKS", str(folder.parent))
         patch.setenv("TOY_TROUBLE", "1:kill")
-        with open(folder.parent / "said", "w+") as said:
-            patch.setattr(sys, "stdout", said)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
             cli.main([*LINE, str(folder), "--cluster", "local", "--jobs", "4"])
-            said.seek(0)
-            return folder, said.read()
+        return folder, said.getvalue()
 
 
 def test_four_jobs_of_which_one_is_killed_give_the_rows_of_one_process(whole, killed):
@@ -132,13 +136,18 @@ def begun(killed, tmp_path):
     return folder
 
 
+@contextlib.contextmanager
+def at_work(run, number):
+    """A process is at this job."""
+    with contextlib.closing(JobFolder(run, number)) as folder:
+        folder.make("")
+        yield
+
+
 def test_status_of_a_sweep_under_way(begun, capsys):
     """One job of four is done and one at 40 %, of the others nothing is known: 2600 of 4000 gradient steps are left, at 60 a second."""
-    holder = JobFolder(begun, 1)
-    try:
+    with at_work(begun, 1):
         found = status.of(begun)
-    finally:
-        holder.close()
     assert [job["state"] for job in found["jobs"]] == ["done", "running", "failed", "stopped"] and found["state"] == "running"
     assert (found["runs_done"], found["runs"], found["runs_diverged"]) == (1, 4, 1)
     assert (found["evaluations_done"], found["evaluations"], found["rate"]) == (9, 28, 60.0)
@@ -168,6 +177,48 @@ def test_status_of_a_wrong_folder_is_one_line(tmp_path, capsys, name, message):
         cli.main(["status", str(tmp_path / name)])
     errors = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and len(errors) == 1 and message in errors[0]
+
+
+# -- several processes as one program --------------------------------------------------------------------------------------------------
+
+
+def together(folder, coordinator, **environment):
+    """Two processes with a device each -> their codes and what each of them said."""
+    line = [
+        sys.executable,
+        "-c",
+        "import sys; from expo_bench.sweeps import devices; devices.cores = lambda: 1; from expo_bench import cli; cli.main()",
+    ]
+    options = [*LINE, str(folder), "--coordinator", f"localhost:{coordinator}", "--processes", "2", "--process"]
+    run = lambda i: subprocess.Popen(
+        [*line, *options, str(i)],
+        env={**os.environ, "TOY_NUMBER": str(i), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    processes = [run(i) for i in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def free_port():
+    with socket.socket() as own:
+        own.bind(("localhost", 0))
+        return own.getsockname()[1]
+
+
+def test_two_processes_as_one_program_give_the_rows_of_one(whole, tmp_path):
+    """The second is told to stop; both are saved by the first, stop, and go on to the same rows."""
+    folder = tmp_path / "run"
+    codes, said = together(folder, free_port(), TOY_TROUBLE="1:stop", TOY_MARKS=str(tmp_path))
+    assert codes == [128 + signal.SIGTERM] * 2, said
+    assert list((folder / "checkpoints").iterdir()) and "goes on from here" in said[0]
+    codes, said = together(folder, free_port())
+    assert codes == [0, 0] and "the next from checkpoint" in said[0], said
+    pd.testing.assert_frame_equal(on_disk(folder), whole, check_exact=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["devices"] == 2 and manifest["finished"] and not list(folder.rglob("*.tmp"))
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------------------------
@@ -215,9 +266,8 @@ def test_two_submitters_are_refused_and_a_job_that_is_alive_is_left_alone(begun,
     submitter.close()
     started = []
     monkeypatch.setattr(jobs, "run_local", lambda run, left, *_: started.extend(left))
-    job = JobFolder(begun, 1)
-    cli.main([*LINE, str(begun), "--cluster", "local"])
-    job.close()
+    with at_work(begun, 1):
+        cli.main([*LINE, str(begun), "--cluster", "local"])
     assert started == [2, 3] and "pending or running" in capsys.readouterr().out
 
 
@@ -289,7 +339,8 @@ def test_a_job_that_is_always_killed_is_given_up(tmp_path, monkeypatch):
 def test_an_interrupt_reaches_every_job(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_start", started("import time; time.sleep(60)"))
     monkeypatch.setattr(jobs, "SHOW_SECONDS", 0.0)
-    began = time.monotonic()
+    began, signals = time.monotonic(), [signal.SIGINT]
     with pytest.raises(Interrupted, match="--cluster local` goes on"):
-        jobs.run_local(tmp_path, [0, 1, 2], 2, 1, lambda line: None, lambda: jobs.signal.raise_signal(jobs.signal.SIGINT))
+        show = lambda: signals and signal.raise_signal(signals.pop())
+        jobs.run_local(tmp_path, [0, 1, 2], 2, 1, lambda line: None, show)
     assert time.monotonic() - began < 30

@@ -31,9 +31,9 @@ def slow_down(seconds: float) -> None:
 
 
 if "TOY_TROUBLE" in os.environ:
-    own = os.environ.get("SLURM_ARRAY_TASK_ID") or sys.argv[2]
+    own = os.environ.get("TOY_NUMBER") or os.environ.get("SLURM_ARRAY_TASK_ID") or "".join(sys.argv[2:3])
     trouble = dict(each.split(":") for each in os.environ["TOY_TROUBLE"].split()).get(own)
-    if trouble == "kill" and first_time(own):
-        killed_sweep.signal_at("chunk", 60, signal.SIGKILL)
+    if trouble in ("kill", "stop") and first_time(own):
+        killed_sweep.signal_at("chunk", 60, signal.SIGKILL if trouble == "kill" else signal.SIGTERM)
     elif trouble == "slow" and first_time(own):
         slow_down(0.5)
