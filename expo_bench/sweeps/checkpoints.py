@@ -182,8 +182,13 @@ def _orbax() -> Iterator[Any]:
 
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
+    alone = ocp.options.MultiprocessingOptions()
+    if distributed.several():  # orbax would wait for the others, who have no part in this
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     finally:
         logger.disabled = before

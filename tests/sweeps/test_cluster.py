@@ -26,8 +26,7 @@ TESTS = Path(killed_sweep.__file__).resolve().parent.parent
 AGENT = TESTS / "sweeps" / "toy_agent.py"
 LINE = (
     f"sweep --tasks point-umaze --agents {AGENT} --seeds 2 --vary toy_agent.rate=0.01,0.05 --protocol offline_steps=120 warmup_steps=30 "
-    "online_steps=160 batch_size=8 eval_every=40 eval_episodes=4 offline_evals=3 --block-rows 1 --name jobs --no-report "
-    "--checkpoint-minutes 0.0025 --out"
+    "online_steps=160 batch_size=8 eval_every=40 eval_episodes=4 offline_evals=3 --block-rows 1 --name jobs --no-report --out"
 ).split()
 
 
@@ -70,7 +69,7 @@ def killed(tmp_path_factory):
         patch.setenv("TOY_MARKS", str(folder.parent))
         patch.setenv("TOY_TROUBLE", "1:kill")
         with contextlib.redirect_stdout(io.StringIO()) as said:
-            cli.main([*LINE, str(folder), "--cluster", "local", "--jobs", "4"])
+            cli.main([*LINE, str(folder), "--cluster", "local", "--jobs", "4", "--checkpoint-minutes", "0.0025"])
         return folder, said.getvalue()
 
 
@@ -190,15 +189,14 @@ def together(folder, coordinator, **environment):
         "import sys; from expo_bench.sweeps import devices; devices.cores = lambda: 1; from expo_bench import cli; cli.main()",
     ]
     options = [*LINE, str(folder), "--coordinator", f"localhost:{coordinator}", "--processes", "2", "--process"]
-    run = lambda i: subprocess.Popen(
-        [*line, *options, str(i)],
-        env={**os.environ, "TOY_NUMBER": str(i), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    own = lambda i: {**os.environ, "TOY_NUMBER": str(i), "TOY_SECONDS": "0.5", **environment}
+    run = lambda i: subprocess.Popen([*line, *options, str(i)], env=own(i), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     processes = [run(i) for i in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in processes]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [process.returncode for process in processes], said
 
 
@@ -211,7 +209,7 @@ def free_port():
 def test_two_processes_as_one_program_give_the_rows_of_one(whole, tmp_path):
     """The second is told to stop; both are saved by the first, stop, and go on to the same rows."""
     folder = tmp_path / "run"
-    codes, said = together(folder, free_port(), TOY_TROUBLE="1:stop", TOY_MARKS=str(tmp_path))
+    codes, said = together(folder, free_port(), TOY_TROUBLE="1:stop", TOY_CALLS="12", TOY_MARKS=str(tmp_path))
     assert codes == [128 + signal.SIGTERM] * 2, said
     assert list((folder / "checkpoints").iterdir()) and "goes on from here" in said[0]
     codes, said = together(folder, free_port())

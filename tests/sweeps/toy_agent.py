@@ -1,6 +1,7 @@
 """`tiny_agent` as the jobs of a test run it, in processes of their own: where this file is loaded, `point-umaze` is the toy walk.
 
-TOY_TROUBLE="1:kill 2:slow" (with TOY_MARKS, a folder): what happens to a job by its number, the first time that it runs.
+TOY_TROUBLE="1:kill 2:slow" (with TOY_MARKS, a folder): what happens to a job by its number, the first time that it runs. TOY_CALLS=12: at
+which call of its program, and TOY_SECONDS=0.5: how long a call is.
 """
 
 import os
@@ -15,6 +16,7 @@ from tiny_agent import PROTOCOL, Config, make  # noqa: F401
 from expo_bench.sweeps import program
 
 killed_sweep.use_the_toy()
+program.CHUNK_SECONDS = float(os.environ.get("TOY_SECONDS", 0))
 
 
 def first_time(name: str) -> bool:
@@ -34,6 +36,6 @@ if "TOY_TROUBLE" in os.environ:
     own = os.environ.get("TOY_NUMBER") or os.environ.get("SLURM_ARRAY_TASK_ID") or "".join(sys.argv[2:3])
     trouble = dict(each.split(":") for each in os.environ["TOY_TROUBLE"].split()).get(own)
     if trouble in ("kill", "stop") and first_time(own):
-        killed_sweep.signal_at("chunk", 60, signal.SIGKILL if trouble == "kill" else signal.SIGTERM)
+        killed_sweep.signal_at("chunk", int(os.environ.get("TOY_CALLS", 60)), signal.SIGKILL if trouble == "kill" else signal.SIGTERM)
     elif trouble == "slow" and first_time(own):
         slow_down(0.5)
