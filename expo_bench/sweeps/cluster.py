@@ -132,7 +132,7 @@ def _cut(
     blocks = [device_rows.block_rows(len(p.rows), cluster.devices * wanted, experiment.block_rows) for p in programs]
     cut = parts.cut(programs, blocks, cluster.devices, wanted)
     say(f"{len(programs)} programs, {sum(len(p.rows) for p in programs)} runs in {len(cut)} jobs")
-    manifest = manifests.described(begun, experiment, tasks, blocks, command)
+    manifest = manifests.described(begun, experiment, programs, tasks, blocks, command)
     return manifest | {"cluster": {"parts": [dataclasses.asdict(part) for part in cut], "jobs": {}}}
 
 

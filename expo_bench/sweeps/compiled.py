@@ -17,6 +17,7 @@ from envs.core import Environment
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps import distributed
 from expo_bench.sweeps.grid import Program, Row
+from expo_bench.sweeps.schedule import Leg, legs
 from expo_bench.training import loop, tally
 
 PHASES = {  # name: which arguments are per row, which are given up by the caller
@@ -76,6 +77,11 @@ def needed_phases(program: Program) -> list[str]:
     if agent.learn and program.protocol.online_steps:
         phases.append("online")
     return phases
+
+
+def legs_of(program: Program) -> list[Leg]:
+    """What each of its rows goes through."""
+    return legs(program.protocol, needed_phases(program))
 
 
 def state_bytes(state: Any) -> int:

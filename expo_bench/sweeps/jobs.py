@@ -40,7 +40,7 @@ def work_on(run: Path, number: int, interrupts: Callable[[], Interrupts] = Inter
         devices = device_rows.start()
         tasks = {program.task: runner.prepare_task(program.task, experiment, [program], progress.say)}
         block = manifest["programs"][part.program]["block_rows"]
-        own = manifests.described(manifests.begun(experiment, [program]), experiment, tasks, [block], manifest["command"])
+        own = manifests.described(manifests.begun(experiment, [program]), experiment, [program], tasks, [block], manifest["command"])
         here, there = (m["tasks"][program.task]["data_sha256"] for m in (own, manifest))
         if here != there:
             raise UserError(

@@ -19,9 +19,8 @@ import numpy as np
 from expo_bench.agents import files
 from expo_bench.errors import UserError
 from expo_bench.sweeps import grid, results
-from expo_bench.sweeps.compiled import needed_phases
+from expo_bench.sweeps.compiled import legs_of
 from expo_bench.sweeps.experiment import Experiment, Method, Range, Search
-from expo_bench.sweeps.schedule import legs
 
 # What an experiment is. A run folder of another one is never written into.
 IDENTITY = ("experiment", "comparison", "seeds", "protocols", "programs", "agent_files", "tasks")
@@ -50,7 +49,6 @@ def begun(experiment: Experiment, programs: Sequence[grid.Program]) -> dict[str,
                 "agent": p.agent,
                 "variant": p.variant,
                 "rows": len(p.rows),
-                "evaluations": sum(leg.evaluation is not None for leg in legs(p.protocol, needed_phases(p))),  # of each row
                 "config": dataclasses.asdict(p.config),
                 "cells": [r.labels for r in p.rows if r.labels],
             }
@@ -61,9 +59,15 @@ def begun(experiment: Experiment, programs: Sequence[grid.Program]) -> dict[str,
 
 
 def described(
-    manifest: dict[str, Any], experiment: Experiment, tasks: Mapping[str, Any], blocks: Sequence[int], command: str | None
+    manifest: dict[str, Any],
+    experiment: Experiment,
+    programs: Sequence[grid.Program],
+    tasks: Mapping[str, Any],
+    blocks: Sequence[int],
+    command: str | None,
 ) -> dict[str, Any]:
-    """What is known where nothing has been computed yet. `tasks` are the runner's, `blocks` the rows per program and device."""
+    """What is known where nothing has been computed yet (but JAX has its devices: making an agent may need one). `tasks` are the runner's,
+    `blocks` the rows per program and device."""
     own = {name: {"data": t.source, "transitions": len(t.dataset), "data_sha256": _sha256(t.dataset)} for name, t in tasks.items()}
     return {
         **manifest,
@@ -74,7 +78,10 @@ def described(
         "precision": experiment.precision,
         "bits_depend_on": [*PLAN[:-2], "programs.block_rows", "tasks.engine"],
         "tasks": own,
-        "programs": [{**p, "block_rows": block} for p, block in zip(manifest["programs"], blocks, strict=True)],
+        "programs": [
+            {**entry, "block_rows": block, "evaluations": sum(leg.evaluation is not None for leg in legs_of(p))}  # evaluations of each row
+            for entry, p, block in zip(manifest["programs"], programs, blocks, strict=True)
+        ],
     }
 
 

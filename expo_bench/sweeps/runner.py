@@ -115,7 +115,7 @@ def run(
         tasks = {name: prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
         work = work_of(programs, tasks, blocks)
         _announce(programs, tasks, blocks, devices, progress)
-        manifest = manifests.described(manifest, experiment, tasks, blocks, command)
+        manifest = manifests.described(manifest, experiment, programs, tasks, blocks, command)
         sweep = Sweep(experiment, folder, progress, resume_anyway)
         return sweep.run(work, manifests.complete(manifest, tasks, devices), devices, checkpoint_minutes)
 

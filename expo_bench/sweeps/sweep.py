@@ -18,14 +18,14 @@ from expo_bench.errors import Interrupted, UserError
 from expo_bench.sweeps import distributed, results
 from expo_bench.sweeps import manifest as manifests
 from expo_bench.sweeps.checkpoints import Checkpoints, Saved
-from expo_bench.sweeps.compiled import Builder, Compiled, needed_phases
+from expo_bench.sweeps.compiled import Builder, Compiled, legs_of
 from expo_bench.sweeps.experiment import Experiment
 from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.grid import Program
 from expo_bench.sweeps.interrupts import Interrupts
 from expo_bench.sweeps.program import ProgramRun
 from expo_bench.sweeps.progress import Heartbeat, Progress, duration
-from expo_bench.sweeps.schedule import Leg, effort, legs
+from expo_bench.sweeps.schedule import effort
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,10 +47,6 @@ class Work:
 def work_name(i: int, task: str, agent: str) -> str:
     """What the file of results of program i is called."""
     return f"{i:03}-{task}-{agent}"
-
-
-def legs_of(program: Program) -> list[Leg]:
-    return legs(program.protocol, needed_phases(program))
 
 
 def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
