@@ -5,10 +5,12 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -217,6 +219,116 @@ def test_two_processes_as_one_program_give_the_rows_of_one(whole, tmp_path):
     pd.testing.assert_frame_equal(on_disk(folder), whole, check_exact=True)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["devices"] == 2 and manifest["finished"] and not list(folder.rglob("*.tmp"))
+
+
+# -- Slurm ----------------------------------------------------------------------------------------------------------------------------
+
+SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+ReturnToService=2
+MpiDefault=none
+KillWait=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
+PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=5
+PartitionName=high Nodes={host} MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def slurm_says(*command):
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.fixture()
+def own_slurm(monkeypatch):
+    """A Slurm of one node with four cores on this machine, two partitions, one of which pre-empts the other."""
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol") if shutil.which(name) is None]
+    if missing or os.geteuid() != 0:
+        pytest.skip(f"no {', '.join(missing)} here: `make test-slurm` installs Slurm" if missing else "only root can start a Slurm")
+    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # a short path: it holds a socket
+    (folder / "state").mkdir()
+    (folder / "spool").mkdir()
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o600)
+    text = SLURM_CONF.format(host=socket.gethostname().partition(".")[0], ports=(free_port(), free_port()), folder=folder)
+    (folder / "slurm.conf").write_text(text)
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    munge = {"socket": "munge.socket", "key-file": "key", "pid-file": "munged.pid", "log-file": "munged.log", "seed-file": "munged.seed"}
+    commands = [
+        ["munged", "--foreground", "--force", *(f"--{k}={folder / v}" for k, v in munge.items())],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D"],
+    ]
+    started = []
+    try:
+        for command in commands:
+            with open(folder / f"{command[0]}.out", "w") as out:
+                started.append(subprocess.Popen(command, stdout=out, stderr=out))
+            time.sleep(1.0)
+        until(lambda: "idle" in slurm_says("sinfo", "--noheader", "--format=%t"), 60, folder / "slurmd.out")
+        yield folder
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.wait(timeout=30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def until(holds, seconds, what):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, what.read_text() if isinstance(what, Path) else what()
+        time.sleep(0.5)
+
+
+@pytest.mark.slurm
+def test_slurm_jobs_that_are_killed_pre_empted_and_out_of_time_give_the_rows_of_one_process(
+    own_slurm, whole, tmp_path, capsys, monkeypatch
+):
+    """Job 1 is killed, 2 is pre-empted and requeued by Slurm, 3 gets the signal that comes before the end of its time and requeues itself."""
+    run = tmp_path / "run"
+    monkeypatch.setenv("TOY_MARKS", str(tmp_path))
+    monkeypatch.setenv("TOY_TROUBLE", "1:kill 2:slow 3:slow")
+    options = ["--cluster", "slurm", "--time", "30", "--checkpoint-minutes", "10"]
+    cli.main([*LINE, str(run), "--jobs", "4", "--partition", "low", "--cpus-per-task", "1", *options])
+    assert "4 jobs submitted" in capsys.readouterr().out
+    ids = json.loads((run / "manifest.json").read_text())["cluster"]["jobs"]
+    job = lambda n: status.of(run)["jobs"][n]
+    logs = lambda: status.text(status.of(run)) + "".join(p.read_text()[-2000:] for p in (run / "jobs" / "slurm").glob("*log.*"))
+    until(lambda: all((job(n)["done"] or 0) > 10 or job(n)["state"] != "running" for n in range(4)), 240, logs)
+    until(lambda: job(0)["state"] == "done" and job(1)["state"] == "stopped" and "Slurm" in status.text(status.of(run)), 120, logs)
+    until(lambda: job(2)["done"] > 10 and job(3)["done"] > 10, 120, logs)
+    cli.main(["sweep", "--resume", str(run), "--no-report", "--jobs", "1", *options])  # while the others are alive
+    assert "1 jobs submitted" in capsys.readouterr().out
+    slurm_says("scancel", "--signal=USR2", ids["3"])
+    until(lambda: (run / "jobs" / "003" / "checkpoints").exists(), 60, logs)
+    slurm_says("sbatch", "--partition=high", "--ntasks=4", "--output=/dev/null", "--wrap=sleep 2")
+    until(lambda: (run / "jobs" / "002" / "checkpoints").exists(), 60, logs)
+    until(lambda: status.of(run)["state"] == "done", 300, logs)
+    pd.testing.assert_frame_equal(on_disk(run), whole, check_exact=True)
+    assert [p.name for p in (run / "results").iterdir()] == ["000-point-umaze-toy_agent.parquet"]
+    assert [job(n)["restarts"] for n in (0, 2, 3)] in ([None, "1", "1"], ["0", "1", "1"])
+    said = [p.read_text() for n in (2, 3) for p in (run / "jobs" / "slurm").glob(f"{ids[str(n)]}_0_log.out")]
+    assert len(said) == 2 and all("the next from checkpoint" in text for text in said)
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------------------------
