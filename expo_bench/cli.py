@@ -166,7 +166,7 @@ def status(args: Status) -> None:
 def sweep(args: Sweep, command: str) -> None:
     import time
 
-    from expo_bench.sweeps import search
+    from expo_bench.sweeps import distributed, search
     from expo_bench.sweeps.progress import duration
 
     began = time.perf_counter()
@@ -178,7 +178,7 @@ def sweep(args: Sweep, command: str) -> None:
         frame = search.run(experiment_of(args), args.out, run=run, **options)
     else:
         frame = run(resumed_experiment(args), args.resume, **options)
-    if frame is None:  # it was submitted, or another process writes
+    if frame is None or not distributed.first():  # it was submitted, or another process writes
         return
     folder = frame.attrs["folder"]
     if args.report:
