@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-test quickstart test soak bench lint clean
+.PHONY: help install install-test quickstart test test-slurm soak bench lint clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+: +##' $(MAKEFILE_LIST) | sed 's/:.*##/  /'
@@ -31,6 +31,14 @@ test: $(VENV)/installed-test          ## every test but the slow proofs (at most
 
 soak: $(VENV)/installed-test          ## the slow proofs that `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
+
+test-slurm: $(VENV)/installed-test    ## sweeps as jobs of a real Slurm, which is installed (Debian's packages, as root)
+	@command -v slurmctld munged slurmd > /dev/null || { \
+	  command -v apt-get > /dev/null || { echo "make test-slurm: no apt-get here; install slurmctld, slurmd, slurm-client and munge by hand"; exit 2; }; \
+	  [ "$$(id -u)" = 0 ] || { echo "make test-slurm: only root can install slurmctld, slurmd and munge; use sudo"; exit 2; }; \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; }
+	@[ "$$(id -u)" = 0 ] || { echo "make test-slurm: only root can start a Slurm; use sudo"; exit 2; }
+	$(BIN)/python -m pytest -m slurm -rs tests/sweeps
 
 bench: $(VENV)/installed-test         ## speed and memory as JSON
 	$(BIN)/python -m benchmarks

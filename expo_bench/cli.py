@@ -31,6 +31,7 @@ from expo_bench.options import (
     List,
     NewAgent,
     Report,
+    Status,
     Sweep,
     Table,
     TrainDemonstrator,
@@ -52,7 +53,10 @@ def pairs(items: Sequence[str], option: str, *, empty: bool = False) -> dict[str
 
 
 PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
-OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "policies", "report")
+OF_SLURM = ("gpus_per_node", "nodes", "partition", "account", "time", "slurm")
+OF_CLUSTER = ("jobs", "cpus_per_task", *OF_SLURM)
+OF_HOSTS = ("coordinator", "processes", "process")
+OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "policies", "report", "cluster", *OF_CLUSTER, *OF_HOSTS)
 
 
 def resumed_experiment(args: Sweep):
@@ -61,7 +65,7 @@ def resumed_experiment(args: Sweep):
     from expo_bench.sweeps.folder import read_manifest
 
     for field in dataclasses.fields(Sweep):
-        if field.name not in (*PLAN_OPTIONS, *OTHER_OPTIONS) and getattr(args, field.name) != field.default:
+        if field.name not in (*OTHER_OPTIONS, *(() if args.cluster else PLAN_OPTIONS)) and getattr(args, field.name) != field.default:
             named = "an experiment file" if field.name == "file" else f"--{field.name.replace('_', '-')}"
             raise UserError(f"--resume {args.resume}: what to run is in its manifest; leave out {named}")
     experiment = manifests.experiment_of(read_manifest(args.resume), args.resume)
@@ -139,10 +143,37 @@ def search_of(args: Sweep, base):
     return dataclasses.replace(base.search or Search(), **given) if given else base.search
 
 
+def where(args: Sweep):
+    """What runs an experiment: this process, alone or with others, or jobs."""
+    import functools
+
+    from expo_bench.sweeps import cluster, distributed, runner
+
+    default = {field.name: field.default for field in dataclasses.fields(Sweep)}
+    given = [name for name in (*OF_CLUSTER, *OF_HOSTS) if getattr(args, name) != default[name]]
+    wrong = [name for name in given if name in (OF_CLUSTER if args.cluster is None else OF_HOSTS)]
+    wrong += [name for name in given if name in OF_SLURM and args.cluster == "local"]
+    if wrong:
+        expected = "no --cluster" if wrong[0] in OF_HOSTS else "--cluster slurm" if wrong[0] in OF_SLURM else "--cluster local or slurm"
+        raise UserError(f"--{wrong[0].replace('_', '-')}: expected {expected} beside it")
+    if args.cluster is None:
+        distributed.start(args.coordinator, args.processes, args.process)
+        return runner.run
+    jobs = {name: getattr(args, name) for name in OF_CLUSTER if name != "slurm"}
+    return functools.partial(cluster.run, cluster=cluster.Cluster(args.cluster, **jobs, more=pairs(args.slurm, "--slurm")))
+
+
+def status(args: Status) -> None:
+    from expo_bench.sweeps import status
+
+    found = status.of(args.run)
+    print(json.dumps(found, indent=2) if args.json else status.text(found))
+
+
 def sweep(args: Sweep, command: str) -> None:
     import time
 
-    from expo_bench.sweeps import runner, search
+    from expo_bench.sweeps import distributed, search
     from expo_bench.sweeps.progress import duration
 
     began = time.perf_counter()
@@ -150,10 +181,13 @@ def sweep(args: Sweep, command: str) -> None:
         raise UserError(f"--checkpoint-minutes must be above 0, got {args.checkpoint_minutes}")
     options = {"command": command, "checkpoint_minutes": args.checkpoint_minutes, "resume_anyway": args.resume_anyway}
     options["policies"] = args.policies
+    run = where(args)
     if args.resume is None:
-        frame = search.run(experiment_of(args), args.out, **options)
+        frame = search.run(experiment_of(args), args.out, run=run, **options)
     else:
-        frame = runner.run(resumed_experiment(args), args.resume, **options)
+        frame = run(resumed_experiment(args), args.resume, **options)
+    if frame is None or not distributed.first():  # it was submitted, or another process writes
+        return
     folder = frame.attrs["folder"]
     if args.report:
         report(Report((Path(folder),)))
@@ -426,6 +460,8 @@ def run_command(command: object, line: str) -> None:
     match command:
         case Sweep():
             sweep(command, line)
+        case Status():
+            status(command)
         case Report():
             report(command)
         case Table():

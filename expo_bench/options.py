@@ -71,8 +71,43 @@ class Sweep:
     """minutes between checkpoints; one is also written on SIGTERM and Ctrl-C"""
     policies: bool = True
     """keep the best and the last agent of every run, for `expo-bench export-policy`"""
+    cluster: Literal["local", "slurm"] | None = None
+    """run it as jobs: processes of this machine, or an array of Slurm jobs that are saved before their time is over and when they are
+    pre-empted, and requeued. `expo-bench status` says how far they are; the same command again, or --resume, submits what is left"""
+    jobs: int | None = None
+    """with --cluster: jobs at the same time; a program's rows are cut into parts where there are fewer programs (local: one per core)"""
+    cpus_per_task: int | None = None
+    """with --cluster: cores of a job"""
+    gpus_per_node: int | None = None
+    """with --cluster slurm: GPUs of a job on each of its nodes"""
+    nodes: int = 1
+    """with --cluster slurm: nodes of a job, over which its rows are spread"""
+    partition: str | None = None
+    """with --cluster slurm: the partition"""
+    account: str | None = None
+    """with --cluster slurm: the account"""
+    time: str | None = None
+    """with --cluster slurm: time limit of a job, 4:00:00; a sweep that takes longer is requeued, as often as it takes (default 1:00:00)"""
+    slurm: tuple[str, ...] = ()
+    """with --cluster slurm: further options of sbatch, qos=low mem=32G"""
+    coordinator: str | None = None
+    """several processes as one program, each started with the same command: HOST:PORT of process 0 (under srun all three are known)"""
+    processes: int | None = None
+    """how many they are"""
+    process: int | None = None
+    """which one this is, from 0"""
     report: bool = True
     """write the report at the end"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Say how far a sweep is: its jobs, finished and diverged runs, evaluations, rate and time left. Also while it runs elsewhere."""
+
+    run: Positional[Path]
+    """its run folder"""
+    json: bool = False
+    """print one JSON object instead"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +359,7 @@ class DataCommand:
 
 Command = (
     Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Status, tyro.conf.subcommand("status")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Table, tyro.conf.subcommand("table")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
@@ -62,7 +61,7 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size, "widths": config.hidden}
     policy = gaussian.make(**sizes, bounded_mean=False, log_std_min=-20.0)
     critic = critics.ensemble(**sizes, members=config.critics, norm="none")
-    actor_optimiser, critic_optimiser = optax.adam(config.actor_lr), optax.adam(config.critic_lr)
+    actor_optimiser, critic_optimiser = optim.adam(config.actor_lr), optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> AwacState:
         actor_key, critic_key = jax.random.split(key)

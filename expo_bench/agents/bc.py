@@ -15,7 +15,7 @@ import optax
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import base_policy
+from expo_bench.parts import base_policy, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
@@ -54,7 +54,7 @@ def base_of(config: Config, spec: Spec) -> tuple[base_policy.BasePolicy, optax.G
         blocks=config.base_blocks,
         time_features=config.time_features,
     )
-    return policy, optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
+    return policy, optim.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
 
 
 def offline_phase(

@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
@@ -100,7 +99,7 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="none"
     )
-    actor_optimiser, alpha_optimiser, critic_optimiser = (optax.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
+    actor_optimiser, alpha_optimiser, critic_optimiser = (optim.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
 
     def init(key: jax.Array) -> CalQlState:
         actor_key, critic_key = jax.random.split(key)

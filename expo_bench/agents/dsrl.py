@@ -109,7 +109,7 @@ def parts_of(config: Config, spec: Spec) -> Parts:
         actors.tanh_gaussian(input_size=spec.obs_size, action_size=spec.action_size, **layers),
         critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, **layers),
         base_optimiser,
-        *(optax.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr)),
+        *(optim.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr)),
     )
 
 

@@ -29,7 +29,7 @@ import optax
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, candidates, critics, edits
+from expo_bench.parts import actors, base_policy, candidates, critics, edits, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -160,10 +160,10 @@ def make(config: Config, spec: Spec) -> Agent:
     )
     critic = critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden)
 
-    base_optimiser = optax.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
-    edit_optimiser = optax.adam(optax.cosine_decay_schedule(config.edit_lr, config.decay_steps))
-    critic_optimiser = optax.adam(config.critic_lr)
-    alpha_optimiser = optax.adam(config.alpha_lr)
+    base_optimiser = optim.adamw(optax.cosine_decay_schedule(config.base_lr, config.decay_steps), weight_decay=config.weight_decay)
+    edit_optimiser = optim.adam(optax.cosine_decay_schedule(config.edit_lr, config.decay_steps))
+    critic_optimiser = optim.adam(config.critic_lr)
+    alpha_optimiser = optim.adam(config.alpha_lr)
 
     target_entropy = edits.target_entropy(spec.action_size, config.edit_scale, config.reachable_target_entropy)
 

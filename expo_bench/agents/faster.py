@@ -30,7 +30,7 @@ from expo_bench.agents import bc, expo
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, candidates, critics, edits
+from expo_bench.parts import actors, base_policy, candidates, critics, edits, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -113,8 +113,8 @@ def parts_of(config: Config, spec: Spec) -> Parts:
         edits.make(**sizes, widths=config.edit_hidden, scale=config.edit_scale, dropout=config.edit_dropout, clip=True),
         critics.ensemble(**sizes, members=config.critics, widths=config.hidden),
         base_optimiser,
-        (optax.adam(optax.cosine_decay_schedule(config.edit_lr, config.decay_steps)), optax.adam(config.alpha_lr)),
-        optax.adam(config.critic_lr),
+        (optim.adam(optax.cosine_decay_schedule(config.edit_lr, config.decay_steps)), optim.adam(config.alpha_lr)),
+        optim.adam(config.critic_lr),
     )
 
 

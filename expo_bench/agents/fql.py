@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
 from expo_bench import networks
 from expo_bench.agents.base import Agent, Metrics, Spec, per_batch
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import base_policy, critics, joint
+from expo_bench.parts import base_policy, critics, joint, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
@@ -75,7 +74,7 @@ def make(config: Config, spec: Spec) -> Agent:
     )
     policy = base_policy.flow_mlp(obs_size=spec.obs_size, action_size=spec.action_size, steps=config.flow_steps, widths=config.hidden)
     one_step_net = networks.MLP(config.hidden, out=spec.action_size, activation=nn.gelu)
-    optimiser = optax.adam(config.lr)
+    optimiser = optim.adam(config.lr)
     aggregate = jnp.mean if config.q_aggregate == "mean" else jnp.min
 
     def init(key: jax.Array) -> joint.Joint:

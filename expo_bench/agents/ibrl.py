@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench import networks
 from expo_bench.agents import bc
@@ -109,7 +108,7 @@ def make(config: Config, spec: Spec) -> Agent:
     base, base_optimiser = bc.base_of(config, spec)
     actor_net = networks.MLP(config.hidden, out=spec.action_size)
     critic = critics.ensemble(obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden)
-    actor_optimiser, critic_optimiser = optax.adam(config.actor_lr), optax.adam(config.critic_lr)
+    actor_optimiser, critic_optimiser = optim.adam(config.actor_lr), optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> IbrlState:
         base_key, actor_key, critic_key = jax.random.split(key, 3)

@@ -69,8 +69,8 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="none"
     )
-    base_optimiser = optax.adam(optax.cosine_decay_schedule(config.base_lr, config.decay_steps))
-    critic_optimiser = optax.adam(config.critic_lr)
+    base_optimiser = optim.adam(optax.cosine_decay_schedule(config.base_lr, config.decay_steps))
+    critic_optimiser = optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> IdqlState:
         base_key, value_key, critic_key = jax.random.split(key, 3)

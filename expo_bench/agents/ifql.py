@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
 from expo_bench import networks
 from expo_bench.agents import fql
 from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, best_of_n, critics, joint
+from expo_bench.parts import base_policy, best_of_n, critics, joint, optim
 from expo_bench.parts.replay import Batch
 
 
@@ -56,7 +55,7 @@ def make(config: Config, spec: Spec) -> Agent:
     policy = best_of_n.make(obs_size=spec.obs_size, action_size=spec.action_size, **sizes, aggregate=jnp.min)
     flow, critic = policy.flow, policy.critic
     value_net = networks.MLP(config.hidden, out=1, norm="post", activation=nn.gelu)
-    optimiser = optax.adam(config.lr)
+    optimiser = optim.adam(config.lr)
 
     def init(key: jax.Array) -> joint.Joint:
         critic_key, value_key, flow_key = jax.random.split(key, 3)

@@ -60,8 +60,8 @@ def make(config: Config, spec: Spec) -> Agent:
     value = implicit.value_function(obs_size=spec.obs_size, widths=config.hidden)
     critic = critics.ensemble(**sizes, members=config.critics, norm="none")
     decay = config.actor_decay_steps
-    actor_optimiser = optax.adam(optax.cosine_decay_schedule(config.actor_lr, decay) if decay else config.actor_lr)
-    critic_optimiser = optax.adam(config.critic_lr)
+    actor_optimiser = optim.adam(optax.cosine_decay_schedule(config.actor_lr, decay) if decay else config.actor_lr)
+    critic_optimiser = optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> IqlState:
         actor_key, value_key, critic_key = jax.random.split(key, 3)

@@ -134,7 +134,7 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, activation=nn.swish
     )
-    critic_optimiser, base_optimiser, actor_optimiser = (optax.adam(lr) for lr in (config.critic_lr, config.base_lr, config.actor_lr))
+    critic_optimiser, base_optimiser, actor_optimiser = (optim.adam(lr) for lr in (config.critic_lr, config.base_lr, config.actor_lr))
     groups, n_climb = 1 + config.conservative, min(config.n_climb, config.n_samples)
 
     def init(key: jax.Array) -> PaRlState:

@@ -31,7 +31,7 @@ from expo_bench.agents import bc
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, critics
+from expo_bench.parts import actors, base_policy, critics, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -102,11 +102,11 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"action_size": spec.action_size, "widths": config.hidden}
     actor = actors.tanh_gaussian(input_size=spec.obs_size + sees_base * spec.action_size, **sizes)
     critic = critics.ensemble(obs_size=spec.obs_size, members=config.critics, norm="none", **sizes)
-    clipped_adam = lambda lr: optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(lr))
+    clipped_adam = lambda lr: optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optim.adam(lr))
     actor_optimiser, critic_optimiser, alpha_optimiser = (
         clipped_adam(config.actor_lr),
         clipped_adam(config.critic_lr),
-        optax.adam(config.alpha_lr),
+        optim.adam(config.alpha_lr),
     )
 
     def init(key: jax.Array) -> DecoratorState:

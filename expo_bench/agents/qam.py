@@ -98,7 +98,7 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size, "widths": config.hidden, "activation": nn.gelu}
     critic = critics.ensemble(members=config.critics, norm="post", **sizes)
     edit_policy = edits.make(scale=config.edit_scale, clip=True, **sizes)
-    optimiser = optax.chain(optax.clip_by_global_norm(config.grad_clip), optax.adam(config.lr))
+    optimiser = optax.chain(optax.clip_by_global_norm(config.grad_clip), optim.adam(config.lr))
     target_entropy = edits.target_entropy(spec.action_size, config.edit_scale, reachable=True)  # -A/2 for u
 
     def init(key: jax.Array) -> QamState:

@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents import fql
 from expo_bench.agents.base import Agent, Metrics, Spec, one_step_agent
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, best_of_n, critics, joint
+from expo_bench.parts import base_policy, best_of_n, critics, joint, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape
 
@@ -63,7 +62,7 @@ def make(config: Config, spec: Spec) -> Agent:
         n_samples=config.n_samples,
         aggregate=jnp.mean,
     )
-    optimiser = optax.adam(config.lr)
+    optimiser = optim.adam(config.lr)
 
     def init(key: jax.Array) -> joint.Joint:
         critic_key, flow_key = jax.random.split(key)

@@ -91,8 +91,8 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="none"
     )
-    actor_optimiser = optax.adam(optax.cosine_decay_schedule(config.actor_lr, config.decay_steps))
-    critic_optimiser = optax.adam(config.critic_lr)
+    actor_optimiser = optim.adam(optax.cosine_decay_schedule(config.actor_lr, config.decay_steps))
+    critic_optimiser = optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> QsmState:
         actor_key, critic_key = jax.random.split(key)

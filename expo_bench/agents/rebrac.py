@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench import networks
 from expo_bench.agents.base import Agent, Metrics, Spec
@@ -70,7 +69,7 @@ def make(config: Config, spec: Spec) -> Agent:
     critic = critics.ensemble(
         obs_size=spec.obs_size, action_size=spec.action_size, members=config.critics, widths=config.hidden, norm="post"
     )
-    actor_optimiser, critic_optimiser = optax.adam(config.actor_lr), optax.adam(config.critic_lr)
+    actor_optimiser, critic_optimiser = optim.adam(config.actor_lr), optim.adam(config.critic_lr)
 
     def init(key: jax.Array) -> ReBracState:
         actor_key, critic_key = jax.random.split(key)

@@ -24,13 +24,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents import bc
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, critics, edits
+from expo_bench.parts import actors, base_policy, critics, edits, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -89,7 +88,7 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size}
     policy = edits.make(**sizes, widths=config.edit_hidden, scale=config.residual_scale)
     critic = critics.ensemble(**sizes, members=config.critics, widths=config.hidden)
-    actor_optimiser, alpha_optimiser, critic_optimiser = (optax.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
+    actor_optimiser, alpha_optimiser, critic_optimiser = (optim.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
     target_entropy = edits.target_entropy(spec.action_size, config.residual_scale, reachable=True)
 
     def init(key: jax.Array) -> ResidualState:

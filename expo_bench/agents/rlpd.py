@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, critics
+from expo_bench.parts import actors, critics, optim
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -69,7 +68,7 @@ def make(config: Config, spec: Spec) -> Agent:
         widths=config.hidden,
         norm="pre" if config.critic_layer_norm else "none",
     )
-    actor_optimiser, alpha_optimiser, critic_optimiser = (optax.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
+    actor_optimiser, alpha_optimiser, critic_optimiser = (optim.adam(lr) for lr in (config.actor_lr, config.alpha_lr, config.critic_lr))
 
     def init(key: jax.Array) -> RlpdState:
         actor_key, critic_key = jax.random.split(key)

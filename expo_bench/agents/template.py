@@ -3,11 +3,10 @@
 import dataclasses
 
 import jax
-import optax
 
 from expo_bench.agents.base import one_step_agent
 from expo_bench.config import static, traced
-from expo_bench.parts import base_policy, candidates, critics
+from expo_bench.parts import base_policy, candidates, critics, optim
 from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
 
@@ -31,7 +30,7 @@ def make(config, spec):  # spec: the sizes of the task. All below are pure funct
     sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size}
     policy = base_policy.make("flow", **sizes, steps=config.flow_steps, hidden=config.base_hidden, blocks=1, time_features=32)
     critic = critics.ensemble(**sizes, members=config.critics, widths=config.hidden)
-    optimiser = optax.adam(config.lr)
+    optimiser = optim.adam(config.lr)
 
     def init(key):  # -> the state: any pytree of float32 and int32 arrays that keeps its structure; here (base policy, critics)
         policy_key, critic_key = jax.random.split(key)

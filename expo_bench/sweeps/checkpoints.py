@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from expo_bench.errors import UserError
+from expo_bench.sweeps import distributed
 from expo_bench.sweeps.results import write_atomically
 
 KEPT = 2
@@ -66,12 +67,14 @@ class Checkpoints:
         return self.job is None and time.monotonic() - self.written >= self.seconds
 
     def save(self, place: dict[str, Any], arrays: Any) -> None:
-        """Copy the arrays [size, ...] to the host and start writing them, after what is being written."""
+        """Copy the arrays [size, ...] to the host and start writing them, after what is being written. Every process takes part, the first
+        writes."""
         self.wait()
         flat = jax.tree.leaves(arrays)
         place = {**place, "leaves": leaves_of(arrays), "size": len(flat[0])}
         copies = {_key(i): _plain(x) for i, x in enumerate(flat) if x.size}  # orbax takes no empty ones
-        self.job = self.pool.submit(write, self.folder, place, copies)
+        if distributed.first():
+            self.job = self.pool.submit(write, self.folder, place, copies)
         self.written = time.monotonic()
 
     def wait(self) -> None:
@@ -160,7 +163,7 @@ def _is_key(x: Any) -> bool:
 
 def _plain(x: jax.Array) -> np.ndarray:
     """A copy on the host; of the bits where the array holds random keys."""
-    return np.array(jax.random.key_data(x) if _is_key(x) else x)
+    return np.array(distributed.whole(jax.random.key_data(x) if _is_key(x) else x))
 
 
 def _as(shape: Any, saved: np.ndarray) -> Any:
@@ -179,8 +182,13 @@ def _orbax() -> Iterator[Any]:
 
     logger = logging.getLogger("absl")
     before, logger.disabled = logger.disabled, True
+    alone = ocp.options.MultiprocessingOptions()
+    if distributed.several():  # orbax would wait for the others, who have no part in this
+        own = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}")
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     finally:
         logger.disabled = before

@@ -15,7 +15,9 @@ import numpy as np
 
 from envs.core import Environment
 from expo_bench.sweeps import devices as device_rows
+from expo_bench.sweeps import distributed
 from expo_bench.sweeps.grid import Program, Row
+from expo_bench.sweeps.schedule import Leg, legs
 from expo_bench.training import loop, tally
 
 PHASES = {  # name: which arguments are per row, which are given up by the caller
@@ -32,8 +34,10 @@ CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 def wave_rows(program: Program, block: int, devices: Sequence[jax.Device]) -> int:
-    """Rows that run at the same time: a block on each device that gets one."""
-    return block * min(len(devices), -(-len(program.rows) // block))
+    """Rows that run at the same time: a block on each device that gets one; on every device where they are those of several processes,
+    of which none may be left out."""
+    used = len(devices) if distributed.several() else min(len(devices), -(-len(program.rows) // block))
+    return block * used
 
 
 def waves(program: Program, size: int) -> list[tuple[Row, ...]]:
@@ -73,6 +77,11 @@ def needed_phases(program: Program) -> list[str]:
     if agent.learn and program.protocol.online_steps:
         phases.append("online")
     return phases
+
+
+def legs_of(program: Program) -> list[Leg]:
+    """What each of its rows goes through."""
+    return legs(program.protocol, needed_phases(program))
 
 
 def state_bytes(state: Any) -> int:

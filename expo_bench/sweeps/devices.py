@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,8 +17,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """The cores that this process may use: those that it is bound to, of which Slurm may have lent it a part without binding it."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    lent = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(bound, int(lent)) if lent.isdigit() and int(lent) else bound
 
 
 def start(cache: Path | None = None) -> list[jax.Device]:
@@ -47,6 +50,25 @@ def block_rows(rows: int, devices: int, wanted: int | None) -> int:
 def row_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
     """Of an array whose leading axis is the rows."""
     return NamedSharding(Mesh(np.asarray(devices), ("rows",)), PartitionSpec("rows"))
+
+
+def shared_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Of an array that every row sees."""
+    return NamedSharding(Mesh(np.asarray(devices), ("rows",)), PartitionSpec())
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that every process has as a whole, on the devices of all processes."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def place(x: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        own = np.asarray(x)
+        return jax.make_array_from_callback(own.shape, sharding, lambda index: own[index])
+
+    return jax.tree.map(place, tree)
 
 
 def over_rows(fn: Callable, devices: Sequence[jax.Device], rowwise: Sequence[bool], donate: Sequence[int] = ()) -> Callable:

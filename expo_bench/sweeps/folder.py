@@ -1,4 +1,9 @@
-"""Run folders: which may be written into, by one process at a time."""
+"""Run folders: which may be written into, by one process at a time.
+
+The lock is flock(2)'s: the operating system lets go of it when its process ends, however it ends. Over NFS (v4, or v3 with its lock
+service) Linux hands it to the server, so that it holds between hosts, and that of a host that is lost ends with its lease; a file system
+mounted with nolock, local_lock or Lustre's localflock knows it within one host only.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,14 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 from expo_bench.errors import UserError
 
-LOCK, MANIFEST, RESULTS = ".lock", "manifest.json", "results"
+LOCK, MANIFEST, RESULTS, JOBS = ".lock", "manifest.json", "results", "jobs"
+LOCK_TRIES, LOCK_PAUSE = 5, 0.1  # a process that only looks whether a lock is held holds it for a moment
 
 
 class RunFolder:
@@ -20,6 +27,7 @@ class RunFolder:
     def __init__(self, out: str | Path | None) -> None:
         """Raises UserError for a folder that cannot become one of a run, and for a run that another process is at."""
         self.out = None if out is None else Path(out)
+        self.run = self.out  # where results/ lies
         self.lock: int | None = None
         self.manifest: dict[str, Any] | None = None  # of the run that is there already
         self._check()
@@ -36,8 +44,10 @@ class RunFolder:
         """Make a new folder; without one given, the next free under runs/."""
         if self.lock is None:
             self.out = self.out or _next_free(name)
+            self.run = self.run or self.out
             try:
-                (self.out / RESULTS).mkdir(parents=True, exist_ok=True)
+                self.out.mkdir(parents=True, exist_ok=True)
+                (self.run / RESULTS).mkdir(exist_ok=True)
             except OSError as error:
                 raise UserError(f"--out {self.out}: cannot be created: {error.strerror}") from error
             self.lock = _locked(self.out)
@@ -47,6 +57,11 @@ class RunFolder:
                     f"--out {self.out}: another sweep has just begun there; name a new folder, or give the command again to go on"
                 )
         return self.path
+
+    @property
+    def again(self) -> str:
+        """The command that goes on."""
+        return f"expo-bench sweep --resume {self.run}"
 
     def close(self) -> None:
         if self.lock is not None:
@@ -67,6 +82,55 @@ class RunFolder:
             raise UserError(f"--out {folder}: cannot be created: {error.strerror}") from None
         if not above.is_dir():
             raise UserError(f"--out {folder}: cannot be created: {above} is a file, expected a folder")
+
+
+class JobFolder(RunFolder):
+    """What is one job's own in the folder of a cluster sweep, RUN/jobs/NNN: its lock, its manifest, its checkpoints. Its results lie with
+    the others' in RUN/results."""
+
+    def __init__(self, run: str | Path, number: int) -> None:
+        super().__init__(job_path(Path(run), number))
+        self.run = Path(run)
+
+    def _check(self) -> None:
+        """It is part of a run folder, which was looked at when the jobs were made."""
+
+    @property
+    def again(self) -> str:
+        return f"expo-bench sweep --resume {self.run} --cluster local (or slurm)"
+
+
+class Spectator:
+    """The folder of a sweep as the processes see it that compute with the one that writes: not locked, never written."""
+
+    def __init__(self, folder: Path, run: Path) -> None:
+        self.path, self.run, self.again = folder, run, ""
+        self.manifest = _read(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+
+    def make(self, name: str) -> Path:
+        return self.path
+
+    def close(self) -> None:
+        pass
+
+
+def job_path(run: Path, number: int) -> Path:
+    return run / JOBS / f"{number:03}"
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
 
 
 def _only_begun(folder: Path) -> bool:
@@ -97,7 +161,7 @@ def _locked(folder: Path) -> int:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
     except BlockingIOError:
         holder = os.pread(lock, 200, 0).decode(errors="replace").strip()
         os.close(lock)
@@ -116,10 +180,21 @@ def _locked(folder: Path) -> int:
     return lock
 
 
+def _take(lock: int) -> None:
+    """Raises BlockingIOError where another process has it."""
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not tries_left:
+                raise
+            time.sleep(LOCK_PAUSE)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a run folder that is to be gone on with."""
+    """The manifest of a run folder."""
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"--resume {folder}: not a run folder (no {MANIFEST}); expected the --out folder of a sweep")
+        raise UserError(f"{folder}: not a run folder (no {MANIFEST}); expected the --out folder of a sweep")
     return _read(folder / MANIFEST)
 
 

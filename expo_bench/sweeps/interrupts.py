@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -12,16 +13,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 class Interrupts:
     """Within `with Interrupts() as interrupts:` a first signal is noted as `interrupts.caught`. Only the main thread can listen; in
-    another one the signals keep their meaning, and one that is ignored (nohup, a job in the background) stays ignored."""
+    another one the signals keep their meaning, and one that is ignored (nohup, a job in the background) stays ignored.
 
-    def __init__(self) -> None:
+    A signal of `warnings` says that the process may soon be killed: it is noted as `interrupts.warned`, and the work goes on."""
+
+    def __init__(self, signals: Sequence[int] = SIGNALS, warnings: Sequence[int] = ()) -> None:
+        self.signals, self.warnings = signals, warnings
         self.caught: int | None = None
+        self.warned = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._note) for number in heard}
+            for numbers, handler in ((self.signals, self._note), (self.warnings, self._warn)):
+                heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+                self._before |= {number: signal.signal(number, handler) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -32,3 +38,6 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.caught = number
         self.__exit__()
+
+    def _warn(self, number: int, frame: FrameType | None) -> None:
+        self.warned = True

@@ -19,12 +19,13 @@ import numpy as np
 from expo_bench.agents import files
 from expo_bench.errors import UserError
 from expo_bench.sweeps import grid, results
+from expo_bench.sweeps.compiled import legs_of
 from expo_bench.sweeps.experiment import Experiment, Method, Range, Search
 
 # What an experiment is. A run folder of another one is never written into.
 IDENTITY = ("experiment", "comparison", "seeds", "protocols", "programs", "agent_files", "tasks")
 # How it is computed. Under another plan the same seed gives other bits, and after some thousand updates other curves.
-PLAN = ("versions", "code_sha256", "platform", "device", "processor", "devices", "precision", "xla_flags", "blocks", "engines")
+PLAN = ("versions", "code_sha256", "platform", "device", "processor", "precision", "xla_flags", "blocks", "engines")
 # The code that the numbers come from, in the order of the package.
 CODE = ("agents", "parts", "training", "config.py", "distributions.py", "networks.py", "sweeps/compiled.py", "sweeps/devices.py")
 
@@ -57,38 +58,51 @@ def begun(experiment: Experiment, programs: Sequence[grid.Program]) -> dict[str,
     }
 
 
-def complete(
+def described(
     manifest: dict[str, Any],
     experiment: Experiment,
+    programs: Sequence[grid.Program],
     tasks: Mapping[str, Any],
-    devices: Sequence[Any],
     blocks: Sequence[int],
     command: str | None,
 ) -> dict[str, Any]:
-    """The whole manifest. `tasks` are the runner's, `blocks` the rows per program and device."""
-    own = {
-        name: {"engine": t.env.engine, "data": t.source, "transitions": len(t.dataset), "data_sha256": _sha256(t.dataset)}
-        | ({"on_resume": t.env.resumes} if hasattr(t.env, "resumes") else {})
-        for name, t in tasks.items()
-    }
+    """What is known where nothing has been computed yet (but JAX has its devices: making an agent may need one). `tasks` are the runner's,
+    `blocks` the rows per program and device."""
+    own = {name: {"data": t.source, "transitions": len(t.dataset), "data_sha256": _sha256(t.dataset)} for name, t in tasks.items()}
     return {
         **manifest,
         "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "created": now(),
         "finished": None,
         "git_commit": results.git_commit(),
+        "precision": experiment.precision,
+        "bits_depend_on": [*PLAN[:-2], "programs.block_rows", "tasks.engine"],
+        "tasks": own,
+        "programs": [
+            {**entry, "block_rows": block, "evaluations": sum(leg.evaluation is not None for leg in legs_of(p))}  # evaluations of each row
+            for entry, p, block in zip(manifest["programs"], programs, blocks, strict=True)
+        ],
+    }
+
+
+def complete(manifest: dict[str, Any], tasks: Mapping[str, Any], devices: Sequence[Any]) -> dict[str, Any]:
+    """The whole manifest, from what `described` said and where it is run."""
+    return {
+        **manifest,
         "versions": results.versions(),
         "code_sha256": code_digest(),
         "device": devices[0].device_kind,
         "platform": devices[0].platform,
         "processor": processor() if devices[0].platform == "cpu" else None,
         "devices": len(devices),
-        "precision": experiment.precision,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "bits_depend_on": [*PLAN[:-2], "programs.block_rows", "tasks.engine"],
-        "tasks": own,
-        "programs": [{**p, "block_rows": block} for p, block in zip(manifest["programs"], blocks, strict=True)],
+        "tasks": {name: {**own, **_placed(tasks[name].env)} for name, own in manifest["tasks"].items()},
     }
+
+
+def _placed(env: Any) -> dict[str, Any]:
+    """What a task is run on, and what becomes of its episodes where that is not a matter of course."""
+    return {"engine": env.engine, **({"on_resume": env.resumes} if hasattr(env, "resumes") else {})}
 
 
 def definition(experiment: Experiment) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from expo_bench.agents import files
 from expo_bench.agents.base import Spec
 from expo_bench.config import fields
 from expo_bench.errors import UserError
-from expo_bench.sweeps import results
+from expo_bench.sweeps import distributed, results
 from expo_bench.sweeps.grid import Program
 from expo_bench.sweeps.schedule import Evaluation
 
@@ -87,9 +87,8 @@ class Keeper:
     def see(self, agent: Any, at: Evaluation, score: np.ndarray, diverged: np.ndarray) -> None:
         """The agents [size, ...] of an evaluation, `score` [size] and `diverged` [size] with them; written at once."""
         count = len(self.about["rows"])
-        arrays = {
-            f"{i:05}": np.asarray(x)[:count] for i, (x, used) in enumerate(zip(jax.tree.leaves(agent), self.used, strict=True)) if used
-        }
+        leaves = enumerate(zip(jax.tree.leaves(agent), self.used, strict=True))
+        arrays = {f"{i:05}": distributed.whole(x)[:count] for i, (x, used) in leaves if used}
         arrays |= {
             "score": np.asarray(score[:count], np.float64),
             "env_step": np.full(count, at.env_step),
@@ -104,6 +103,8 @@ class Keeper:
         for name, x in arrays.items():
             for which, taken in (("last", sound), ("best", better)):
                 self.kept[f"{which}/{name}"][taken] = x[taken]
+        if not distributed.first():
+            return
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:

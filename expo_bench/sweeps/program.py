@@ -8,15 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from expo_bench.sweeps import devices as device_rows
-from expo_bench.sweeps import grid, policies
+from expo_bench.sweeps import distributed, grid, policies
 from expo_bench.sweeps.checkpoints import Saved
 from expo_bench.sweeps.compiled import Compiled, stack, wave_rows
 from expo_bench.sweeps.progress import Progress, duration
-from expo_bench.sweeps.schedule import Leg, legs
+from expo_bench.sweeps.schedule import Leg, effort, legs
 from expo_bench.training import loop, tally
 
 CHUNK_SECONDS = 2.0  # a call of a program aims at this long, so that progress shows and a signal is heard
@@ -47,10 +46,11 @@ class ProgramRun:
         progress: Progress,
         keeper: policies.Keeper | None,
     ) -> None:
-        self.experiment, self.program, self.compiled, self.dataset, self.progress = experiment, program, compiled, dataset, progress
-        self.keeper = keeper
+        self.experiment, self.program, self.compiled, self.progress, self.keeper = experiment, program, compiled, progress, keeper
         self.size = wave_rows(program, block, devices)
-        self.sharding = device_rows.row_sharding(devices[: self.size // block])
+        used = devices[: self.size // block]
+        self.sharding = device_rows.row_sharding(used)
+        self.dataset = device_rows.put(dataset, device_rows.shared_sharding(used))
         self.legs = legs(program.protocol, compiled.calls)
         self.timings = Timings(compile_s=round(compiled.seconds, 2))
         self.rows: list[dict[str, Any]] = []
@@ -79,14 +79,14 @@ class ProgramRun:
     def _begin(self, first: int, count: int) -> None:
         self._take(first, count)
         seeds, _ = stack(self.wave, self.size)
-        self.state = self.compiled.calls["init"](seeds, self.hyper)
+        self.state = self.compiled.calls["init"](device_rows.put(seeds, self.sharding), self.hyper)
 
     def _take(self, first: int, count: int) -> None:
         """Rows `first` to `first + count` become the wave, at their beginning."""
         self.first, self.wave = first, self.program.rows[first : first + count]
         if self.keeper is not None:
             self.keeper.begin(first, self.wave)
-        _, self.hyper = stack(self.wave, self.size)
+        self.hyper = device_rows.put(stack(self.wave, self.size)[1], self.sharding)
         self.leg, self.done, self.seen = 0, 0, None
         self.diverged = np.full(self.size, -1, np.int32)  # [size] the step at which a row did; -1: it did not
         self.wave_started = time.perf_counter()
@@ -106,6 +106,15 @@ class ProgramRun:
             "latest": self.latest,
         }
 
+    def effort_done(self) -> float:
+        """What is behind all rows so far, in the units of `effort`."""
+        of_leg = effort(self.program.protocol, self.legs)
+        own = float(sum(of_leg[: self.leg]))
+        if self.leg < len(self.legs) and self.seen is not None:
+            leg = self.legs[self.leg]
+            own += of_leg[self.leg] * (self.done - leg.start) / (leg.stop - leg.start)
+        return self.first * sum(of_leg) + len(self.wave) * own
+
     def arrays(self) -> Any:
         """What the wave is, [size, ...]."""
         return {"state": self.state, "seen": self.seen}
@@ -120,7 +129,7 @@ class ProgramRun:
             return False
         self._take(place["first"], place["count"])
         real = np.minimum(np.arange(self.size), place["count"] - 1)  # padded as `stack` does
-        arrays = jax.device_put(jax.tree.map(lambda x: x[real], arrays), self.sharding)
+        arrays = device_rows.put(jax.tree.map(lambda x: x[real], arrays), self.sharding)
         self.state, self.seen = arrays["state"], arrays["seen"]
         self.leg, self.done, self.latest = place["leg"], place["done"], place["latest"]
         self.diverged = np.asarray(place["diverged"], np.int32)[real]
@@ -144,12 +153,12 @@ class ProgramRun:
     def _learn(self, leg: Leg, phase: str) -> None:
         """The rest of a leg, in calls of about CHUNK_SECONDS."""
         if self.seen is None:
-            self.done, self.seen = leg.start, self.compiled.tally(phase, self.diverged)
+            self.done, self.seen = leg.start, device_rows.put(self.compiled.tally(phase, self.diverged), self.sharding)
         pretrain = phase == "pretrain"
         per_iteration = 1 if pretrain else self.program.protocol.num_envs
         while self.done < leg.stop:
             count = min(self.chunk.get(phase, FIRST_CHUNK), (leg.stop - self.done) // per_iteration)
-            seconds = self._call(phase, count)
+            (seconds,) = distributed.agree(self._call(phase, count))
             self.done += count * per_iteration
             field = "offline_s" if pretrain else "online_s"
             setattr(self.timings, field, getattr(self.timings, field) + seconds)
@@ -159,24 +168,24 @@ class ProgramRun:
                 self.chunk[phase] = wanted
             if self.done < leg.stop:
                 self.pause()
-        self.diverged = np.asarray(self.seen.diverged)
+        self.diverged = distributed.whole(self.seen.diverged)
 
     def _call(self, phase: str, count: int) -> float:
         """`count` iterations -> seconds."""
         began = time.perf_counter()
         pretrain = phase == "pretrain"
         numbers = (self.done, 0) if pretrain else (0, self.done)
-        clock = loop.Clock(*(jnp.asarray(n, jnp.int32) for n in numbers))
+        clock = loop.Clock(*map(np.int32, numbers))
         call = self.compiled.calls[phase]
-        self.state, self.seen = call(self.state, clock, jnp.asarray(count, jnp.int32), self.hyper, self.dataset, self.seen)
+        self.state, self.seen = call(self.state, clock, np.int32(count), self.hyper, self.dataset, self.seen)
         jax.block_until_ready(self.seen)
         return time.perf_counter() - began
 
     def _evaluate(self, leg: Leg) -> None:
         began = time.perf_counter()
         at = leg.evaluation
-        outcome = self.compiled.calls["evaluate"](self.state, jnp.asarray(at.number, jnp.int32), self.hyper)
-        measured = {name: np.asarray(value) for name, value in outcome.items()}
+        outcome = self.compiled.calls["evaluate"](self.state, np.int32(at.number), self.hyper)
+        measured = {name: distributed.whole(value) for name, value in outcome.items()}
         self.timings.evaluation_s += time.perf_counter() - began
         # Parameters that are not finite count as much as a metric; which step broke them is then known to an evaluation only.
         step = at.grad_step if at.phase == "offline" else at.env_step
@@ -210,7 +219,7 @@ class ProgramRun:
         """The metrics of the leg, each [size] float64."""
         if self.seen is None:
             return {}
-        return tally.means(jax.tree.map(lambda x: np.asarray(x, np.float64), self.seen))
+        return tally.means(jax.tree.map(lambda x: distributed.whole(x).astype(np.float64), self.seen))
 
     # -- what is said of it ------------------------------------------------------------------------------------------------------------
 

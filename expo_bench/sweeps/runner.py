@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,13 @@ from expo_bench import datasets
 from expo_bench.errors import UserError
 from expo_bench.parts import replay
 from expo_bench.sweeps import devices as device_rows
-from expo_bench.sweeps import grid
+from expo_bench.sweeps import distributed, grid
 from expo_bench.sweeps import manifest as manifests
 from expo_bench.sweeps.compiled import stack, state_bytes, wave_rows
 from expo_bench.sweeps.experiment import Experiment, validate
-from expo_bench.sweeps.folder import RunFolder
+from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.progress import Progress
-from expo_bench.sweeps.sweep import Sweep, Work
+from expo_bench.sweeps.sweep import Sweep, Work, refuse_another, work_name
 from expo_bench.training import loop
 
 if TYPE_CHECKING:
@@ -103,23 +104,45 @@ def run(
     of every run. `search`: how the hyperparameters were chosen,
     for the manifest.
     """
-    progress = progress or Progress()
+    progress = progress or Progress(None if distributed.first() else open(os.devnull, "w"))
     if not checkpoint_minutes > 0:
         raise UserError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes}")
     programs = plan(experiment)
-    with contextlib.closing(RunFolder(out)) as folder:
-        sweep = Sweep(experiment, folder, progress, resume_anyway, policies)
+    with contextlib.closing(_folder(out)) as folder:
+        if folder.manifest and "cluster" in folder.manifest and not folder.manifest["finished"]:
+            raise UserError(f"{out}: is a sweep of jobs; `expo-bench sweep --resume {out} --cluster local` (or slurm) goes on with it")
         manifest = manifests.begun(experiment, programs) | ({} if search is None else {"search": search})
-        sweep.refuse_another(manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
+        refuse_another(folder, manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
         devices = device_rows.start()
+        blocks = blocks_of(experiment, programs, len(devices), folder.manifest)
         tasks = {name: prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
-        blocks = [device_rows.block_rows(len(p.rows), len(devices), experiment.block_rows) for p in programs]
-        work = [
-            Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, f"{i:03}-{p.task.replace('/', '-')}-{p.agent}")
-            for i, (p, block) in enumerate(zip(programs, blocks, strict=True))
-        ]
+        work = work_of(programs, tasks, blocks)
         _announce(programs, tasks, blocks, devices, progress)
-        return sweep.run(work, manifests.complete(manifest, experiment, tasks, devices, blocks, command), devices, checkpoint_minutes)
+        manifest = manifests.described(manifest, experiment, programs, tasks, blocks, command)
+        sweep = Sweep(experiment, folder, progress, resume_anyway, policies)
+        return sweep.run(work, manifests.complete(manifest, tasks, devices), devices, checkpoint_minutes)
+
+
+def blocks_of(experiment: Experiment, programs: Sequence[grid.Program], devices: int, recorded: Mapping[str, Any] | None) -> list[int]:
+    """Rows per program and device: as the experiment says, or as they were when the run began, or all rows evenly over the devices."""
+    known = [p.get("block_rows") for p in recorded["programs"]] if recorded else [None] * len(programs)
+    return [device_rows.block_rows(len(p.rows), devices, experiment.block_rows or k) for p, k in zip(programs, known, strict=True)]
+
+
+def work_of(programs: Sequence[grid.Program], tasks: Mapping[str, Task], blocks: Sequence[int]) -> list[Work]:
+    """The programs with what they run on, under the names of their results."""
+    return [
+        Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, work_name(i, p.task, p.agent))
+        for i, (p, block) in enumerate(zip(programs, blocks, strict=True))
+    ]
+
+
+def _folder(out: str | Path | None) -> RunFolder | Spectator:
+    if not distributed.several() or (out is not None and distributed.first()):
+        return RunFolder(out)
+    if out is None:
+        raise UserError("several processes as one program: name the folder of the results, --out; they would not choose the same one")
+    return Spectator(Path(out), Path(out))
 
 
 def _announce(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from expo_bench.protocol import Protocol
@@ -32,6 +32,12 @@ def legs(protocol: Protocol, phases: Collection[str]) -> list[Leg]:
     first = _offline(protocol) if "pretrain" in phases else [Leg(None, 0, 0, Evaluation("online", 0, 0, 0))]
     ends = [*range(protocol.eval_every, protocol.online_steps, protocol.eval_every), protocol.online_steps] if protocol.online_steps else []
     return first + [leg for start, stop in zip([0, *ends], ends, strict=False) for leg in _online(protocol, phases, start, stop)]
+
+
+def effort(protocol: Protocol, plan: Sequence[Leg]) -> list[int]:
+    """How much each leg is, in gradient steps, or what stands for them: an evaluation, and a step at which nothing is learnt, count as one."""
+    of_step = lambda leg: protocol.updates if leg.phase == "online" and leg.reported else int(leg.phase is not None)
+    return [of_step(leg) * (leg.stop - leg.start) + (leg.evaluation is not None) for leg in plan]
 
 
 def _offline(protocol: Protocol) -> list[Leg]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,17 +33,22 @@ def _value(within: Range, u: float) -> float:
     return float(f"{back(scale(within.low) + u * (scale(within.high) - scale(within.low))):.4g}")
 
 
-def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -> pd.DataFrame:
-    """`runner.run`; where the experiment searches, first the search, in a folder of its own beside `out` (NAME-search), then what it chose."""
+def run(experiment: Experiment, out: str | Path | None = None, *, run: Callable | None = None, **options: Any) -> pd.DataFrame | None:
+    """`run` (by default `runner.run`); where the experiment searches, first the search, in a folder of its own beside `out` (NAME-search),
+    then what it chose."""
     from expo_bench.sweeps import runner
     from expo_bench.sweeps.folder import RunFolder
 
+    run = run or runner.run
     if experiment.search is None:
-        return runner.run(experiment, out, **options)
+        return run(experiment, out, **options)
     validate(experiment)
     RunFolder(out).close()  # an `out` that cannot be is refused before the search, not after it
     beside = None if out is None else Path(out).with_name(f"{Path(out).name}-search")
-    frame = runner.run(choosing(experiment), beside, **options)
+    frame = run(choosing(experiment), beside, **options)
+    if frame is None:
+        print("these were the jobs of the search; the same command again, when they are done, submits what they found")
+        return None
     table = scores(frame, axes_of(experiment))
     record = {
         **dataclasses.asdict(experiment.search),
@@ -52,7 +57,7 @@ def run(experiment: Experiment, out: str | Path | None = None, **options: Any) -
         "folder": frame.attrs["folder"],
         "tried": table,
     }
-    return runner.run(chosen(experiment, table), out, search=record, **options)
+    return run(chosen(experiment, table), out, search=record, **options)
 
 
 def choosing(experiment: Experiment) -> Experiment:

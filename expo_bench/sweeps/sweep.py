@@ -16,17 +16,18 @@ import jax
 
 from expo_bench.agents.base import Spec
 from expo_bench.errors import Interrupted, UserError
+from expo_bench.sweeps import distributed, results
 from expo_bench.sweeps import manifest as manifests
-from expo_bench.sweeps import policies, results
+from expo_bench.sweeps import policies as trained
 from expo_bench.sweeps.checkpoints import Checkpoints, Saved
-from expo_bench.sweeps.compiled import Builder, Compiled, needed_phases
+from expo_bench.sweeps.compiled import Builder, Compiled, legs_of
 from expo_bench.sweeps.experiment import Experiment
-from expo_bench.sweeps.folder import RunFolder
+from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.grid import Program
 from expo_bench.sweeps.interrupts import Interrupts
 from expo_bench.sweeps.program import ProgramRun
-from expo_bench.sweeps.progress import Progress, duration
-from expo_bench.sweeps.schedule import legs
+from expo_bench.sweeps.progress import Heartbeat, Progress, duration
+from expo_bench.sweeps.schedule import effort
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +46,14 @@ class Work:
     name: str  #          of its file of results
 
 
+def work_name(i: int, task: str, agent: str) -> str:
+    """What the file of results of program i is called."""
+    return f"{i:03}-{task.replace('/', '-')}-{agent}"
+
+
 def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
     """How many of a program's training runs, from the first on, have all their rows of results, and these rows."""
-    evaluations = sum(leg.evaluation is not None for leg in legs(program.protocol, needed_phases(program)))
+    evaluations = sum(leg.evaluation is not None for leg in legs_of(program))
     key = lambda seed, labels: json.dumps([seed, labels])
     own = [key(row["seed"], {name: row.get(name) for name in program.rows[0].labels}) for row in rows]
     found = Counter(own)
@@ -56,30 +62,42 @@ def finished(program: Program, rows: Rows) -> tuple[int, Rows]:
     return len(done), [row for k, row in zip(own, rows, strict=True) if k in kept]
 
 
+def refuse_another(folder: RunFolder | Spectator, manifest: dict[str, Any], keys: Sequence[str]) -> None:
+    """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
+    if folder.manifest is None:
+        return
+    if found := manifests.difference(folder.manifest, manifest, keys):
+        where, there, here = found
+        raise UserError(f"{folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
+
+
 class Sweep:
-    """The programs of an experiment, one after the other, in one locked folder."""
+    """The programs of an experiment, one after the other, in one locked folder. Where several processes run it, the first one writes."""
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, progress: Progress, resume_anyway: bool, keep_policies: bool) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder | Spectator,
+        progress: Progress,
+        resume_anyway: bool,
+        policies: bool = True,
+        interrupts: Callable[[], Interrupts] = Interrupts,
+    ) -> None:
         self.experiment, self.folder, self.progress, self.resume_anyway = experiment, folder, progress, resume_anyway
-        self.keep_policies = keep_policies
-
-    def refuse_another(self, manifest: dict[str, Any], keys: Sequence[str]) -> None:
-        """Raise UserError if the folder holds a run that differs from `manifest` in these parts of what an experiment is."""
-        if self.folder.manifest is None:
-            return
-        if found := manifests.difference(self.folder.manifest, manifest, keys):
-            where, there, here = found
-            raise UserError(f"{self.folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
+        self.keeps_policies, self.interrupts = policies, interrupts
+        self.writes = distributed.first()
 
     def run(self, work: Sequence[Work], manifest: dict[str, Any], devices: Sequence[jax.Device], minutes: float) -> pd.DataFrame:
         """Everything that is not done yet -> all rows of results."""
         import pandas as pd
 
         self.work, self.manifest, self.devices, self.started = work, manifest, devices, time.perf_counter()
-        self.refuse_another(manifest, manifests.IDENTITY)
+        self.begun: tuple[float, float] | None = None  # when the first program began to run here, and what was done by then
+        refuse_another(self.folder, manifest, manifests.IDENTITY)
         old = self.folder.manifest
         path = self.folder.make(self.experiment.name)
-        rows = [results.read_rows(path, w.name) for w in work]
+        rows = [results.read_rows(self.folder.run, w.name) for w in work]
+        distributed.wait_for_all("the rows so far are read")
         left = [i for i, w in enumerate(work) if finished(w.program, rows[i])[0] < len(w.program.rows)]
         if old is None or left or not old.get("finished"):
             self._begin(old, path)
@@ -87,15 +105,21 @@ class Sweep:
         else:
             self.progress.say(f"{path}: complete already, nothing is left to run")
         frame = pd.concat([pd.DataFrame(part) for part in rows], ignore_index=True)
-        frame.attrs["folder"] = str(path)
+        frame.attrs["folder"] = str(self.folder.run)
         return frame
 
     def _begin(self, old: Mapping[str, Any] | None, path: Path) -> None:
         """Write the manifest."""
         if old is not None:
             self.manifest = self._continued(old)
-        results.write_agent_files(path, (w.program.module for w in self.work))
-        results.write_manifest(path, self.manifest)
+        self.heart = Heartbeat(path)
+        if self.writes:
+            results.write_agent_files(path, (w.program.module for w in self.work))
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        if self.writes:
+            results.write_manifest(self.folder.path, self.manifest)
 
     def _continued(self, old: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest of a run that goes on: what was measured stays, and how the plan differs is kept."""
@@ -125,8 +149,9 @@ class Sweep:
         with contextlib.closing(Checkpoints(self.folder.path, minutes)) as checkpoints:
             saved = checkpoints.newest(self.progress.say)
             self.wall_before = max(self.manifest.get("wall_s", 0.0), saved.place["wall_s"] if saved else 0.0)
+            self._beat("compiling")
             compiled = self._compile(left)
-            with Interrupts() as interrupts:
+            with self.interrupts() as interrupts:
                 for i in left:
                     count, done = finished(self.work[i].program, rows[i])
                     own = saved if saved is not None and saved.place["program"] == i and saved.place["first"] >= count else None
@@ -134,8 +159,10 @@ class Sweep:
                         self._say_where(self.work[i].program, count, own)
                     rows[i] = self._run_one(i, compiled[i], done, len(rows[i]), own, self._pause(i, checkpoints, interrupts))
             self.manifest |= {"finished": manifests.now(), "wall_s": self._wall()}
-            results.write_manifest(self.folder.path, self.manifest)
-        checkpoints.remove()
+            self._write_manifest()
+        if self.writes:
+            checkpoints.remove()
+        self._beat("done")
 
     def _compile(self, left: Sequence[int]) -> dict[int, Compiled]:
         began = time.perf_counter()
@@ -156,37 +183,57 @@ class Sweep:
     ) -> Rows:
         """Run program i to its end -> its rows."""
         work = self.work[i]
-        keeper = self._keeper(work) if self.keep_policies else None
+        keeper = self._keeper(work) if self.keeps_policies else None
         run = ProgramRun(self.experiment.name, work.program, compiled, work.dataset, self.devices, work.block, self.progress, keeper)
 
         def write() -> None:
-            if len(run.rows) > on_disk:  # a run that was killed may have evaluated further than its checkpoint
-                results.write_rows(self.folder.path, work.name, run.rows)
+            if self.writes and len(run.rows) > on_disk:  # a run that was killed may have evaluated further than its checkpoint
+                results.write_rows(self.folder.run, work.name, run.rows)
 
         run.execute(done, saved, write, lambda: pause(run))
         self.manifest["programs"][i].update(timings=dataclasses.asdict(run.timings), env_steps_per_s=run.rate)
         self.manifest["wall_s"] = self._wall()
-        results.write_manifest(self.folder.path, self.manifest)
+        self._write_manifest()
         return run.rows
 
-    def _keeper(self, work: Work) -> policies.Keeper:
+    def _keeper(self, work: Work) -> trained.Keeper:
         protocol = work.program.protocol
         spec = Spec(work.env.obs_size, work.env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
-        known = policies.about(work.program, spec, work.env.engine, self.manifest["code_sha256"])
-        return policies.Keeper(self.folder.path, work.name, known, policies.acting_leaves(work.program, spec))
+        known = trained.about(work.program, spec, work.env.engine, self.manifest["code_sha256"])
+        return trained.Keeper(self.folder.run, work.name, known, trained.acting_leaves(work.program, spec))
 
     def _pause(self, i: int, checkpoints: Checkpoints, interrupts: Interrupts) -> Callable[[ProgramRun], None]:
         """What happens wherever program i may be saved."""
 
         def pause(run: ProgramRun) -> None:
-            if interrupts.caught is None and not checkpoints.due():
+            if self.heart.due():
+                self._beat("running", i, run)
+            caught, warned, due = distributed.agree(interrupts.caught or 0, interrupts.warned, checkpoints.due())
+            if not (caught or warned or due):
                 return
+            interrupts.warned = False
             checkpoints.save({**run.place(), "program": i, "wall_s": self._wall()}, run.arrays())
-            if interrupts.caught is not None:
+            if caught:
                 checkpoints.wait()
-                raise Interrupted(interrupts.caught, f"`expo-bench sweep --resume {self.folder.path}` goes on from here")
+                distributed.wait_for_all("the checkpoint is written")
+                self._beat("interrupted", i, run)
+                raise Interrupted(int(caught), f"`{self.folder.again}` goes on from here")
 
         return pause
+
+    def _beat(self, state: str, i: int | None = None, run: ProgramRun | None = None) -> None:
+        """Say how far the sweep is, in the units of `effort`: programs come one after the other."""
+        if not self.writes:
+            return
+        of_program = [len(w.program.rows) * sum(effort(w.program.protocol, legs_of(w.program))) for w in self.work]
+        more: dict[str, Any] = {"total": sum(of_program)}
+        if run is not None and i is not None:
+            done = sum(of_program[:i]) + run.effort_done()
+            self.begun = self.begun or (time.perf_counter(), done)
+            began, before = self.begun
+            seconds = time.perf_counter() - began
+            more |= {"done": done, "rate": (done - before) / seconds if seconds > 1 else None}
+        self.heart.beat(state, **more)
 
     def _say_where(self, program: Program, count: int, saved: Saved | None) -> None:
         text = f"{program.task} {program.label}: goes on with {count} of {len(program.rows)} runs finished"

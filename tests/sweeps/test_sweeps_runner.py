@@ -12,6 +12,7 @@ from toy import SMALL, Walk, dataset
 
 import expo_bench
 from expo_bench import Experiment, Method, UserError
+from expo_bench.agents import AGENTS
 from expo_bench.sweeps import runner
 
 TINY = Experiment(
@@ -117,27 +118,51 @@ def test_the_same_experiment_gives_the_same_numbers_and_blocks_do_not_matter(toy
     pd.testing.assert_frame_equal(fewer, strip(first).sort_values(order, ignore_index=True))
 
 
-def test_results_do_not_depend_on_the_number_of_devices(tmp_path):
-    """The same block shape on one and on three virtual CPU devices, each in a process of its own: equal up to rounding (1e-7 was seen)."""
-    code = """
+ON_SEVERAL_DEVICES = """
 import sys, jax
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 sys.path.insert(0, "tests")
 from toy import SMALL, Walk, dataset
 from expo_bench import Experiment, run
+from expo_bench.agents import AGENTS, load
+from expo_bench.config import fields
 from expo_bench.sweeps import devices, runner
-devices.cores = lambda: int(sys.argv[1])
 runner.envs.make = lambda name, engine="auto": Walk()
 runner.datasets.default_dataset = lambda name, env, cache: dataset()
-protocol = dict(offline_steps=4, online_steps=20, updates=2, batch_size=8, eval_every=10, eval_episodes=4)
-assert len(jax.devices()) == int(sys.argv[1])
-frame = run(Experiment("d", ["point-umaze"], ["expo"], seeds=5, config=SMALL, protocol=protocol, block_rows=2), sys.argv[2])
-frame.drop(columns="wall_s").sort_values(["seed", "phase", "env_step"]).to_csv(sys.argv[2] + ".csv", float_format="%.9g", index=False)
+agent, folder, *numbers = sys.argv[1:]
+config = {name: value for name, value in SMALL.items() if name in fields(load(agent).Config)}
+protocol = dict(offline_steps=4, warmup_steps=2, online_steps=8, updates=2, batch_size=8, eval_every=8, eval_episodes=2)
+experiment = Experiment("d", ["point-umaze"], [agent], seeds=15, config=config, protocol=protocol, block_rows=2)
+devices.cores = lambda: max(map(int, numbers))
+start = devices.start
+for n in map(int, numbers):
+    devices.start = lambda: start()[:n]
+    frame = run(experiment, f"{folder}/{n}")
+    frame.drop(columns="wall_s").sort_values(["seed", "phase", "env_step"]).to_pickle(f"{folder}/{n}.pickle")
 """
-    for n in (1, 3):
-        subprocess.run([sys.executable, "-c", code, str(n), str(tmp_path / f"d{n}")], check=True, capture_output=True, timeout=300)
-    one, three = (pd.read_csv(tmp_path / f"d{n}.csv") for n in (1, 3))
-    pd.testing.assert_frame_equal(one, three, check_exact=False, rtol=1e-5, atol=1e-6)
+
+
+def on_devices(agent, folder, *numbers):
+    """The results of 15 rows in blocks of 2 on so many virtual CPU devices, in a process of its own."""
+    command = [sys.executable, "-c", ON_SEVERAL_DEVICES, agent, str(folder), *map(str, numbers)]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    assert [json.loads((folder / str(n) / "manifest.json").read_text())["devices"] for n in numbers] == list(numbers)
+    return [pd.read_pickle(folder / f"{n}.pickle").reset_index(drop=True) for n in numbers]
+
+
+def test_results_do_not_depend_on_the_number_of_devices(tmp_path):
+    """The same block shape on one, four and eight devices, unevenly filled: equal bit for bit."""
+    one, *several = on_devices("rlpd", tmp_path, 1, 4, 8)
+    assert len(one) == 15 * 2 and one.critic_loss.notna().sum() == 15
+    for other in several:
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("agent", sorted(AGENTS))
+def test_no_agents_results_depend_on_the_number_of_devices(agent, tmp_path):
+    """One device is compiled otherwise than several: XLA's partitioner comes between, and what follows it may round otherwise."""
+    one, two = on_devices(agent, tmp_path, 1, 2)
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_q_chunking_runs_on_chunks(toy, tmp_path):
