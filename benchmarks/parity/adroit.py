@@ -207,10 +207,9 @@ def rates(env: Any) -> list[Row]:
         for width in widths:
             ours = Ours(env, system, engine, width)
             rows.append(Row(env.name, "rates", name, f"{width} env{'s' * (width > 1)}", rate(ours)))
-            if width == 16:
-                rows.append(Row(env.name, "rates", name, "compilation", ours.compile_s))
-                constraints = ours.physics._blank._impl.efc_J.shape[0] if engine == "mjx" else ""
-                rows.append(Row(env.name, "rates", name, "constraint rows", constraints))
+        rows.append(Row(env.name, "rates", name, "compilation", ours.compile_s))
+        if engine == "mjx":
+            rows.append(Row(env.name, "rates", name, "constraint rows", ours.physics._blank._impl.efc_J.shape[0]))
     return rows
 
 
