@@ -13,7 +13,7 @@ import dataclasses
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 from benchmarks.parity.intervals import difference_of_means, difference_of_rates
 from benchmarks.parity.ours import Ours, rate
 from benchmarks.parity.reference import Adroit as Reference
+from benchmarks.parity.reference import Shadow
 from benchmarks.parity.table import Row
 
 NAME = "adroit"
@@ -43,33 +44,46 @@ def trained(task: str, data: Path) -> Any:
     return lambda obs: np.asarray(batch(np.asarray(obs, np.float32)))
 
 
+class Run(NamedTuple):
+    """Two rows under the same actions as others."""
+
+    obs: np.ndarray  #     [T, 2, O]
+    solved: np.ndarray  #  [T, 2] bool
+
+
 # --- the same actions -------------------------------------------------------------------------------------------------------------------
 
 
 def steps(env: Any, precision: str, data: Path, engines: dict[str, Ours]) -> list[Row]:
-    """Differences of trajectories under the same actions: in C MuJoCo in float64, in MJX in the given precision."""
-    reference = Reference(env.name, 2)
+    """Differences of trajectories under the same actions. In float64 also MJX against C MuJoCo with the changes that MJX's model has: what
+    is left then is the physics of the two engines."""
     keys = jax.random.split(jax.random.key(1), 2)
-    params = np.asarray(jax.vmap(env.reset)(keys).params, np.float64)
-    actions, exact, contacts = _reference_run(env, reference, params, trained(env.name, data))
+    params = np.asarray(jax.vmap(env.reset)(keys).params)
+    actions, exact, contacts = _reference_run(env, Reference(env.name, 2), params.astype(np.float64), trained(env.name, data))
+    runs = {name: _replay(ours, keys, actions) for name, ours in engines.items()}
+    if precision == "float32":
+        return _compared_steps(env.name, "MJX float32", runs["mjx"], exact, contacts, precision)
+    rows = _compared_steps(env.name, "C MuJoCo", runs["mujoco"], exact, None, precision)
+    rows += _compared_steps(env.name, "MJX x64", runs["mjx"], exact, contacts, precision)
+    shadows = [Shadow.of(engines["changed"].physics.system, env.task.fields(row)) for row in params]
+    contacts = [[shadow.step(action[i]) for action in actions] for i, shadow in enumerate(shadows)]
+    return rows + _compared_steps(env.name, "MJX x64 beside C with its changes", runs["mjx"], runs["changed"], contacts, precision)
+
+
+def _compared_steps(task: str, name: str, run: Run, other: Run, contacts: list | None, precision: str) -> list[Row]:
     rows = []
-    names = {"mujoco": "C MuJoCo", "mjx": "MJX float32" if precision == "float32" else "MJX x64"}
-    for engine, ours in engines.items():
-        if (engine, precision) == ("mujoco", "float32"):
-            continue  # the rounding of the observation, and nothing else
-        obs, solved = _replay(ours, keys, actions)
-        for i, kind in enumerate(("random", "the policy's")):
-            error = np.abs(obs[:, i] - exact["obs"][:, i]).max(axis=-1)
-            metrics = {f"difference at step {t}": error[t - 1] for t in REPORTED}
-            metrics["rewards that differ"] = int(np.sum(solved[:, i] != exact["solved"][:, i]))
-            if engine == "mjx":
-                metrics |= _parting(error > APART[precision], contacts[i])
-            rows += [Row(env.name, "steps", f"{names[engine]}, {kind} actions", name, value) for name, value in metrics.items()]
+    for i, kind in enumerate(("random", "the policy's")):
+        error = np.abs(run.obs[:, i] - other.obs[:, i]).max(axis=-1)
+        metrics: dict[str, Any] = {f"difference at step {t}": error[t - 1] for t in REPORTED}
+        metrics["rewards that differ"] = int(np.sum(run.solved[:, i] != other.solved[:, i]))
+        if contacts is not None:
+            metrics |= _parting(error > APART[precision], contacts[i])
+        rows += [Row(task, "steps", f"{name}, {kind} actions", metric, value) for metric, value in metrics.items()]
     return rows
 
 
-def _reference_run(env: Any, reference: Reference, params: np.ndarray, policy: Any) -> tuple[np.ndarray, dict[str, np.ndarray], list]:
-    """(actions [T, 2, A], observations and successes [T, 2, ...], per row the contacts of every step)."""
+def _reference_run(env: Any, reference: Reference, params: np.ndarray, policy: Any) -> tuple[np.ndarray, Run, list[list[set[str]]]]:
+    """(actions [T, 2, A], what came of them, per row the contacts of every step)."""
     random = np.random.default_rng(0).uniform(-1, 1, (STEPS, env.action_size)).astype(np.float32)
     reference.reset(params)
     shadows = [reference.shadow(i) for i in range(2)]
@@ -81,10 +95,10 @@ def _reference_run(env: Any, reference: Reference, params: np.ndarray, policy: A
         actions.append(action)
         for i, shadow in enumerate(shadows):
             contacts[i].append(shadow.step(action[i]))
-    return np.array(actions), {"obs": np.array(obs), "solved": np.array(solved)}, contacts
+    return np.array(actions), Run(np.array(obs), np.array(solved)), contacts
 
 
-def _replay(ours: Ours, keys: jax.Array, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _replay(ours: Ours, keys: jax.Array, actions: np.ndarray) -> Run:
     """The first two rows of a batch under `actions` [T, 2, A]; the others repeat the second."""
     ours.reset(jnp.concatenate([keys, jnp.repeat(keys[1:], ours.rows - 2, axis=0)]))
     obs, solved = [], []
@@ -92,7 +106,7 @@ def _replay(ours: Ours, keys: jax.Array, actions: np.ndarray) -> tuple[np.ndarra
         padded = np.concatenate([action, np.repeat(action[1:], ours.rows - 2, axis=0)])
         solved.append(ours.step(padded)[:2])
         obs.append(ours.obs[:2])
-    return np.array(obs), np.array(solved)
+    return Run(np.array(obs), np.array(solved))
 
 
 def _parting(apart: np.ndarray, contacts: list[set[str]]) -> dict[str, Any]:
@@ -193,10 +207,9 @@ def rates(env: Any) -> list[Row]:
         for width in widths:
             ours = Ours(env, system, engine, width)
             rows.append(Row(env.name, "rates", name, f"{width} env{'s' * (width > 1)}", rate(ours)))
-            if width == 16:
-                rows.append(Row(env.name, "rates", name, "compilation", ours.compile_s))
-                constraints = ours.physics._blank._impl.efc_J.shape[0] if engine == "mjx" else ""
-                rows.append(Row(env.name, "rates", name, "constraint rows", constraints))
+        rows.append(Row(env.name, "rates", name, "compilation", ours.compile_s))
+        if engine == "mjx":
+            rows.append(Row(env.name, "rates", name, "constraint rows", ours.physics._blank._impl.efc_J.shape[0]))
     return rows
 
 
@@ -225,12 +238,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _engines(env: Any, precision: str) -> dict[str, Ours]:
-    """Both engines in float32; in float64 the two for `steps` alone."""
+    """Both engines; in float64 two rows for `steps` alone, and C MuJoCo with MJX's changes besides."""
     from envs.adroit import hand
 
-    rows, exact = (2, True) if precision == "float64" else (ROWS, False)
+    exact = precision == "float64"
+    rows = 2 if exact else ROWS
     system = hand.system_of(type(env.task), env.task.MJX)
-    return {"mujoco": Ours(env, env.physics.system, "mujoco", rows), "mjx": Ours(env, system, "mjx", rows, quick=exact)}
+    found = {"mujoco": Ours(env, env.physics.system, "mujoco", rows), "mjx": Ours(env, system, "mjx", rows, quick=exact)}
+    return found | {"changed": Ours(env, _system(env, noslip=False, iterations=True), "mujoco", rows)} if exact else found
 
 
 if __name__ == "__main__":

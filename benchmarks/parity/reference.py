@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -17,6 +18,16 @@ class Shadow:
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, middle: np.ndarray, half: np.ndarray, substeps: int):
         self.model, self.data, self.middle, self.half, self.substeps = copy.copy(model), copy.copy(data), middle, half, substeps
+
+    @classmethod
+    def of(cls, system: Any, fields: tuple) -> Shadow:
+        """At rest in one of our systems with this episode's fields."""
+        model = copy.copy(system.model)
+        for field, value in zip(system.fields, fields, strict=True):
+            getattr(model, field.name)[field.index] = value
+        data = mujoco.MjData(model)
+        mujoco.mj_forward(model, data)
+        return cls(model, data, system.control_middle, system.control_range, system.substeps)
 
     def step(self, action: np.ndarray) -> set[str]:
         """The pairs of bodies in contact in any substep of this step."""

@@ -66,7 +66,8 @@ def markdown(rows: list[Row], part: str, tasks: tuple[str, ...]) -> str:
 
 def _cell(row: Row) -> str:
     try:
-        text = f"{float(row.value):.3g}"
+        number = float(row.value)
+        text = f"{number:.3g}" if abs(number) < 1000 else f"{number:,.0f}"
     except ValueError:
         return str(row.value)
     return text if row.low is None else f"{text} [{row.low:+.2f}, {row.high:+.2f}]"
