@@ -26,8 +26,11 @@ def run_on(file: Path, agents: list[str]) -> None:
 
 def test_rlpd_on_antmaze(tmp_path):
     rng = np.random.default_rng(0)
-    obs, next_obs = (rng.uniform(-0.1, 0.1, (40, 29)).astype(np.float32) for _ in range(2))
-    obs[:, 2:4], next_obs[:, 2:4] = (0.6, 1.0), (0.6, 1.0)
+    obs = rng.uniform(-0.1, 0.1, (40, 29)).astype(np.float32)
+    obs[:, 2:7] = (0.6, 1, 0, 0, 0)
+    next_obs = obs.copy()
+    next_obs[:, :3] += 0.1 * obs[:, 15:18]  # as it moves, or the data's order of observations would be doubted
+    next_obs[:, 7:15] += 0.1 * obs[:, 21:29]
     ends, none = np.arange(40) % 20 == 19, np.zeros(40, bool)
     action = rng.uniform(-1, 1, (40, 8)).astype(np.float32)
     data = OfflineDataset(
