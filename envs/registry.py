@@ -50,7 +50,7 @@ def _antmaze(name: str, size: str, data: str) -> TaskInfo:
     recorded = _ANT_DATA["diverse" if minari and data == "play" else data] + picked
     return TaskInfo(
         name=name,
-        summary=f"walk an ant ({'gymnasium-robotics' if minari else 'D4RL'}'s) through D4RL's {size} maze; sparse 0/1 reward"
+        summary=f"walk {'gymnasium' if minari else 'D4RL'}'s ant through D4RL's {size} maze; sparse 0/1 reward"
         + (", goes on at the goal" if minari else ", ends at the goal"),
         obs_size=29,
         action_size=8,

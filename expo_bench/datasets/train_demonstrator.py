@@ -40,7 +40,7 @@ class _OutOfTime(Exception):
 
 
 def train(path: Path, *, minutes: float, seed: int = 0, engine: str = "mujoco", say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Train for `minutes` of wall-clock time and write the policy to `path`, also after every epoch, with its provenance; returns that.
+    """Train for `minutes` of wall-clock time, one epoch at least, and write the policy to `path`, also after every epoch, with its provenance; returns that.
 
     Not reproducible to the bit: how many epochs fit depends on the machine. Raises UserError for a wrong setting or path.
     """
@@ -51,6 +51,9 @@ def train(path: Path, *, minutes: float, seed: int = 0, engine: str = "mujoco", 
         raise UserError(f"{path}: found the suffix {path.suffix!r}, expected .npz")
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist")
+    from envs.physics import import_mjx
+
+    import_mjx()  # quietly, before brax does it
     import jax
     from brax.training.agents.ppo import networks
     from brax.training.agents.ppo import train as ppo
@@ -73,7 +76,7 @@ def train(path: Path, *, minutes: float, seed: int = 0, engine: str = "mujoco", 
         latest[:] = [policy_arrays(params)]
         if steps:
             _write(path, latest[0], record())
-        if took[0] > 60 * minutes:
+        if steps and took[0] > 60 * minutes:  # one epoch at least
             raise _OutOfTime
 
     def progress(steps: int, metrics: dict[str, Any]) -> None:
@@ -103,8 +106,6 @@ def train(path: Path, *, minutes: float, seed: int = 0, engine: str = "mujoco", 
             policy_params_fn=after_epoch,
             **PPO,
         )
-    if not took[1]:
-        raise UserError(f"minutes: found {minutes}, too few for one epoch of {EPOCH} steps")
     provenance = record(**evaluate(env, latest[0], seed=seed + 1))
     _write(path, latest[0], provenance)
     return provenance
