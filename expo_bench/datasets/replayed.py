@@ -18,6 +18,7 @@ from expo_bench.errors import UserError
 ROWS = 256  #      transitions that are replayed, spread evenly over the file
 EPISODES = 32  #   of files that record only how episodes begin: these are replayed open-loop
 STRANGE = 0.5  #   of the length of the recorded steps: a prediction that is further off is no better than a guess
+EXCHANGE = 4  #    times better, from which two components are taken for exchanged
 SETTLE, APART = 20, 60
 SAME = 1e-3  #     rewards that differ by less are the same
 
@@ -72,8 +73,9 @@ def _replayed(dataset: OfflineDataset, env: Any, source: str) -> Iterator[str]:
         yield f"replay: not possible, {error}"
         return
     yield line
-    if replay.share > STRANGE:
-        raise UserError(f"{source}: {_blame(replay, env.observation_names, env.name)}")
+    pair = _exchanged(replay)
+    if pair is not None or replay.share > STRANGE:
+        raise UserError(f"{source}: {_blame(replay, env.observation_names, env.name, pair)}")
 
 
 def one_step(dataset: OfflineDataset, env: Any) -> tuple[Replay, str]:
@@ -134,17 +136,24 @@ def open_loop(dataset: OfflineDataset, env: Any) -> tuple[Replay, str]:
     return replay, f"{line}; {replay.share:.0%} of how far steps {SETTLE} to {APART} are from the start"
 
 
-def _blame(replay: Replay, names: tuple[str, ...], task: str) -> str:
-    """Two components that look exchanged, where there are such; otherwise that the dynamics are others."""
+def _exchanged(replay: Replay) -> tuple[int, int] | None:
+    """Two components each of which is predicted much better by what is recorded of the other; the pair that gains most."""
     off = np.median(np.abs(replay.predicted[:, :, None] - replay.recorded[:, None, :]), axis=0)  # [O, O] predicted against recorded
-    nearest = off.argmin(1)
-    moves = np.abs(replay.recorded - replay.before).max(0) > 1e-6
-    own = off[np.arange(len(off)), np.arange(len(off))]
-    gain = np.where((nearest != np.arange(len(off))) & moves, own - off.min(1), 0.0)
-    worst = int(gain.argmax())
-    says = f"replaying {len(replay.recorded)} recorded transitions in {task} is off by {replay.share:.0%} of how far they go, expected under {STRANGE:.0%}"
-    if gain[worst] > 0.5 * own[worst]:
-        says += f"; component {worst} '{names[worst]}' looks like component {nearest[worst]} '{names[nearest[worst]]}'"
+    own = np.diag(off)
+    moves = np.maximum(np.abs(replay.recorded - replay.before).max(0), 1e-6)
+    wrong = (own > EXCHANGE * off) & (own > 0.02 * moves)[:, None] & (moves > 1e-3)[:, None]
+    gain = np.where(wrong & wrong.T, own[:, None] + own[None] - off - off.T, 0.0)
+    first, second = np.unravel_index(gain.argmax(), gain.shape)
+    return (int(first), int(second)) if gain[first, second] > 0 else None
+
+
+def _blame(replay: Replay, names: tuple[str, ...], task: str, pair: tuple[int, int] | None) -> str:
+    says = f"replaying {len(replay.recorded)} recorded transitions in {task} is off by {replay.share:.0%} of how far they go"
+    if pair is not None:
+        i, j = pair
+        says += f", and component {i} '{names[i]}' moves as component {j} '{names[j]}' should, and the other way round"
+    elif replay.share > STRANGE:
+        says += f", expected under {STRANGE:.0%}"
     return f"{says}; are observation order, actions and dynamics those of the task?"
 
 
