@@ -123,7 +123,7 @@ TASKS: dict[str, TaskInfo] = {
         ),
         TaskInfo(
             name="relocate",
-            summary="Adroit relocate: a 24-joint hand on an arm carries a ball to a place in the air; reward -1 per step, 0 while it is there",
+            summary="Adroit relocate: a hand on an arm carries a ball to a place in the air; reward -1 per step, 0 while it is there",
             obs_size=39,
             action_size=30,
             horizon=200,

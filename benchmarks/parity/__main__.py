@@ -1,9 +1,9 @@
-"""Our tasks beside the environments that they are ports of: `python -m benchmarks.parity` writes docs/parity.csv and the tables of docs/parity.md.
+"""Our tasks beside those that they are ports of: `python -m benchmarks.parity` writes docs/parity.csv and tables of docs/parity.md.
 
-A family of tasks is a module of this folder with NAME, TASKS, PARTS (part -> the precisions it is measured in) and a command line of its own,
-`python -m benchmarks.parity.FAMILY --task T --parts P,P --precision float32|float64 [--data FOLDER]`, whose last line of output is the JSON of its
-rows. Every (task, precision) runs in a process of its own, JAX's precision being fixed at its start, and the files are written after each:
-rows that were not measured anew stay as they are.
+A family of tasks is a module of this folder with NAME, TASKS, PARTS (part -> the precisions it is measured in) and a command line of its
+own, `python -m benchmarks.parity.FAMILY --task T --parts P,P --precision float32|float64 [--data FOLDER]`, whose last line of output is the
+JSON of its rows. Every (task, precision) runs in a process of its own, JAX's precision being fixed at its start, and the files are written
+after each: rows that were not measured anew stay as they are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """hammer: take a hammer and drive a nail into a board (AdroitHandHammer-v1, gymnasium_robotics/envs/adroit_hand/adroit_hammer.py).
 
 Solved while the nail's head is within 1 cm of its place on the board. The observation has not the board's height, but the nail moves
-horizontally (its axis rises by 0.3 mm per metre) and the board's x and y are fixed: the distance in the plane is the distance, to 4e-8 of it.
+horizontally (its axis rises by 0.3 mm per metre) and the board's x and y are fixed: the distance in the plane is the distance, to 4e-8.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from envs.registry import TaskInfo
 BOARD_LOW, BOARD_HIGH = 0.1, 0.25  # metres, the range of the board's height
 DISTANCE = 0.01  #                   metres between the nail's head and its place on the board, below which it counts as driven in
 
-# The nail in MJX: the impedance of its dry friction (MuJoCo's largest), and the time constant in seconds of its joint's limit (released 0.02).
+# The nail in MJX: the impedance of its dry friction (MuJoCo's largest), and the time constant of its limit in seconds (0.02 as released)
 FRICTION_IMPEDANCE, LIMIT_TIME = 0.9999, 0.03
 
 
@@ -52,9 +52,9 @@ class Hammer(hand.HandTask):
 
     @classmethod
     def adapt(cls, spec: mujoco.MjSpec) -> None:
-        """The nail's friction hardly gives and its limit is softer: the limit pushes the nail out again from a depth of 8 cm on, and friction
-        has to hold it at 8.16 cm (8.10 solve the task). In the released model the noslip solver makes friction hold; MJX has none, and the
-        nail would creep back to 8.00."""
+        """The nail's friction hardly gives and its limit is softer: the limit pushes the nail out again from a depth of 8 cm on, and
+        friction has to hold it at 8.16 cm (8.10 solve the task). In the released model the noslip solver makes friction hold; MJX has
+        none, and the nail would creep back to 8.00."""
         nail = spec.joint("nail_dir")
         nail.solimp_friction[:2] = FRICTION_IMPEDANCE
         nail.solref_limit[0] = LIMIT_TIME

@@ -6,9 +6,9 @@ arXiv 2006.09359; its `goal_achieved - 1` in the mj_envs fork that RLPD, Cal-QL 
 horizon's steps that are solved. Nothing terminates, a dropped pen neither.
 
 In C MuJoCo the model is the released one, number for number. For MJX (docs/parity.md has what each change does):
-- a colliding cylinder is a capsule of the same total length, or a box of the same thickness and area where it is a disc, with the body's mass
-  and inertia kept: MJX has no collision of a cylinder with a box;
-- the sensors that no observation reads are left out, and one whose site is a cylinder has a box for a site: MJX has no rays through cylinders;
+- a colliding cylinder is a capsule of the same total length, or a box of the same thickness and area where it is a disc, with the body's
+  mass and inertia kept: MJX has no collision of a cylinder with a box;
+- the sensors that no observation reads are left out, and a cylindrical site of one that is read is a box: MJX has no rays to cylinders;
 - the solver stops earlier and solves for the deepest contacts only (`MjxSettings`); MJX has no noslip solver.
 """
 
@@ -184,8 +184,8 @@ def resting(system: System) -> Readout:
 
 
 def joints(model: mujoco.MjModel, first: int, last: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """(names, lowest, highest) of joints `first` to `last` (exclusive) as observations: limits are soft, and a hand pressed against something
-    exceeds them by some tenths of a radian."""
+    """(names, lowest, highest) of joints `first` to `last` (exclusive) as observations: limits are soft, and a hand that is pressed
+    against something exceeds them by some tenths of a radian."""
     low, high = np.array(model.jnt_range[first:last]).T
     return [model.joint(i).name for i in range(first, last)], low - 0.5, high + 0.5
 

@@ -1,4 +1,4 @@
-"""The Adroit tasks in a whole sweep on the C engine, as small as it can be: one in `make test`, every task with every agent in `make soak`."""
+"""The Adroit tasks in a whole sweep on the C engine, as small as can be: one in `make test`, every task and agent in `make soak`."""
 
 import importlib.util
 
