@@ -45,7 +45,8 @@ class Task(Protocol):
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome: ...
 
-    # A task may also have `restore(obs [O], first_obs [O], recorded) -> (qpos, qvel, params)`: the physics behind an observation of an episode
+    # A task may also have `restore(obs [O], first_obs [O], recorded) -> (qpos, qvel, params)`: the physics behind an observation of an
+    # episode
     # that began with first_obs. `recorded` holds what a file says of it by name: "qpos", "qvel", or nothing. It raises TaskError where that
     # is too little.
 

@@ -55,14 +55,16 @@ class FunctionalEnvironment:
 
     @functools.partial(jax.jit, static_argnums=0)
     def reset(self, key: jax.Array) -> State:
-        # Raw bits, because what keeps its key in the state would keep a typed one there, which cannot be selected between or saved everywhere.
+        # Raw bits, because what keeps its key in the state would keep a typed one there, which cannot be selected between or saved
+        # everywhere.
         data = self.foreign.reset(jax.random.key_data(key))
         no = jnp.zeros((), bool)
         return State(data, (), _observation(data), jnp.zeros((), jnp.float32), no, no, no, no, jnp.zeros((), jnp.int32))
 
     @functools.partial(jax.jit, static_argnums=0)
     def step(self, state: State, action: jax.Array) -> State:
-        """One control step; brax's `done` is a termination. Where anything becomes non-finite, or the action is not finite, the row stays where
+        """One control step; brax's `done` is a termination. Where anything becomes non-finite, or the action is not finite, the row
+        stays where
         it was, `blown_up` and `truncated` are set."""
         action = jnp.asarray(action, jnp.float32)
         data = self.foreign.step(state.data, jnp.clip(action, -1.0, 1.0))

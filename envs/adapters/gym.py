@@ -1,8 +1,10 @@
-"""`gym:ID`: any Gymnasium environment (Towers et al. 2024, arXiv 2407.17032) with Box spaces, stepped in Python behind one callback for the whole batch.
+"""`gym:ID`: any Gymnasium environment (Towers et al. 2024, arXiv 2407.17032) with Box spaces, stepped in Python behind one callback
+for the whole batch.
 
 A Python environment hides its state. What is carried here instead is what made it: the episode's seed and the actions since its reset. A
 worker thread keeps the live environments, each under the seed and actions that led to it, and hands a row the one that is where the row is;
-where there is none (after a checkpoint was read, or when a state is stepped twice) it resets one with the seed and repeats the actions. So `step` is a
+where there is none (after a checkpoint was read, or when a state is stepped twice) it resets one with the seed and repeats the
+actions. So `step` is a
 pure function, and a sweep resumes bit for bit, for every environment that is a function of seed and actions. Whether this one is, is
 tried when it is made (`GymEnvironment.repeatable`); one that is not starts its running episodes anew, differently, when a sweep resumes.
 
@@ -23,7 +25,8 @@ from envs.adapters.gym_worker import Spec, Worker, open_environment
 from envs.core import Outcome, State, Step, TaskError
 from envs.registry import TASKS, TaskInfo
 
-# Environments whose observations and success are those of a task of this package: they get its reward, which is the literature's, and its score.
+# Environments whose observations and success are those of a task of this package: they get its reward, which is the literature's, and
+# its score.
 # gymnasium-robotics' sparse reward of these is 10 and -0.1.
 TWINS = {f"AdroitHand{name.title()}Sparse": name for name in ("door", "pen", "relocate", "hammer")}
 

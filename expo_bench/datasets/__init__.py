@@ -101,7 +101,8 @@ def find(source: str | Path) -> tuple[Path, str | None]:
 
 
 def load(source: str | Path, *, max_episode_length: int | None = None, with_state: bool = False) -> OfflineDataset:
-    """The transitions of a file, a folder or a fetched dataset (see `find`), neither checked against a task nor relabelled: that is `prepare`.
+    """The transitions of a file, a folder or a fetched dataset (see `find`), neither checked against a task nor relabelled: that is
+    `prepare`.
 
     `max_episode_length` splits D4RL files that do not record time limits. `with_state` also reads the recorded physics, where there is
     some. Raises UserError for anything that is not readable data.

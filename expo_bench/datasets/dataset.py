@@ -24,7 +24,8 @@ class OfflineDataset:
     next_obs: np.ndarray  #     [n, O] float32
     success: np.ndarray  #      [n] bool, this transition fulfils the task (all False where the source does not say and nothing relabelled)
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)  # where it comes from: source, task, format, provenance
-    # The recorded physics at obs, each [n, ...] float64, NaN where not recorded: qpos, qvel and what else set the episode up. Never trained on.
+    # The recorded physics at obs, each [n, ...] float64, NaN where not recorded: qpos, qvel and what else set the episode up. Never
+    # trained on.
     state: dict[str, np.ndarray] | None = None
 
     @property

@@ -158,7 +158,8 @@ def _make_env(task: str, engine: str) -> Any:
 
 
 def make_demonstrator(env: Any, policy: Path | None, noise: float | None, quality: dict[str, Any]) -> Any:
-    """The demonstrator of a task, or that of a policy file. Raises UserError where the task has none, or is given what it has no use for."""
+    """The demonstrator of a task, or that of a policy file. Raises UserError where the task has none, or is given what it has no use
+    for."""
     from envs.core import TaskError
     from envs.demonstrators import demonstrator
 

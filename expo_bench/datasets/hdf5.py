@@ -91,7 +91,8 @@ def texts(items: Any) -> dict[str, str]:
 
 
 def physics(path: Path, infos: Any, count: int) -> dict[str, np.ndarray] | None:
-    """The recorded physics of `count` rows among `infos` (nested dicts of arrays): qpos and qvel, with what else sets an episode up (a body's
+    """The recorded physics of `count` rows among `infos` (nested dicts of arrays): qpos and qvel, with what else sets an episode up (a
+    body's
     position). None where there is none."""
     inside = infos.get("state") if isinstance(infos, dict) else None
     infos = next((i for i in (infos, inside) if isinstance(i, dict) and "qpos" in i and "qvel" in i), None)

@@ -28,7 +28,8 @@ def read(path: Path, with_state: bool = False) -> OfflineDataset:
     """The transitions of a Minari dataset: its folder, the data folder in it, or main_data.hdf5 itself.
 
     Observations are one longer than actions, so every transition has its next one. Observations that are dicts are flattened in
-    alphabetical order, which is Gymnasium's (achieved_goal, desired_goal, observation); `meta["observation_keys"]` says how many columns each
+    alphabetical order, which is Gymnasium's (achieved_goal, desired_goal, observation); `meta["observation_keys"]` says how many
+    columns each
     part has, and `prepare` picks those that the task observes. `with_state` also reads 'infos/qpos' and 'infos/qvel'.
     Raises UserError for a truncated or foreign file, arrays that disagree, counts that are not those of metadata.json, and Arrow data
     without the package.

@@ -18,7 +18,8 @@ _FORM = "OGBench's 'observations', 'actions' and 'terminals'"
 def read(path: Path, with_state: bool = False) -> OfflineDataset:
     """The transitions of an OGBench file.
 
-    As released, 'terminals' is 1 at the last state of every trajectory: it is the next observation of the row before, which is truncated, and
+    As released, 'terminals' is 1 at the last state of every trajectory: it is the next observation of the row before, which is
+    truncated, and
     no row of its own. In the compact form ('valids') the rows with valids 0 are those last states. Where 'next_observations' is
     there (the regular form, saved) nothing is dropped. Trajectories are play data: nothing terminates, and there are no rewards until a
     task relabels them. `with_state` also reads 'qpos' and 'qvel'.

@@ -101,7 +101,8 @@ def one_step(dataset: OfflineDataset, env: Any) -> tuple[Replay, str]:
 
 
 def open_loop(dataset: OfflineDataset, env: Any) -> tuple[Replay, str]:
-    """Replay up to `EPISODES` episodes under the recorded actions from their recorded start; (what came after the first steps, a line on it).
+    """Replay up to `EPISODES` episodes under the recorded actions from their recorded start; (what came after the first steps, a line
+    on it).
 
     The first `SETTLE` steps are left out: the start states of hand_dapg's files are not those of their first observations (the arm
     is elsewhere), which position control makes good soon; contacts make trajectories part for good later, after `APART` steps.
