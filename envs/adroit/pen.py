@@ -18,8 +18,8 @@ from envs.registry import TaskInfo
 LENGTH = 0.13  #     metres between the sites at the pen's ends
 TILT = 1.0  #        radians, the largest rotation about x, and then about y, of the desired orientation
 DISTANCE = 0.075  #  metres from the place in the hand, below which the pen counts as held
-# In MJX the pen (half length 6.5 cm) is a capsule with this half length between its caps: with one of the pen's total length the policy
-# succeeds more often than with the cylinder, with one that holds the cylinder less; with this one as often (docs/parity.md).
+# In MJX the pen (half length 6.5 cm) is a capsule with this half length between its caps: in C MuJoCo the policy succeeds more often with
+# one of the pen's total length than with the cylinder, less often with one that holds the cylinder, as often with this one (docs/parity.md).
 CAPSULE_HALF_LENGTH = 0.0605
 DESIRED = slice(36, 39)  # the desired direction in the observation
 SIMILARITY = 0.95  # the least cosine between the pen's and the desired direction
