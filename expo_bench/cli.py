@@ -355,20 +355,41 @@ def check(args: Check) -> bool:
     return not failed
 
 
+def watched(args: Watch):
+    """(the environment, who acts in it)."""
+    from envs import registry
+    from expo_bench.datasets import generate as generation
+
+    if args.run is None:
+        env = registry.make(args.task, args.engine)
+        path = None if args.policy == "demonstrator" else Path(args.policy)
+        return env, generation.make_demonstrator(env, path, args.noise, {})
+    if args.policy != "demonstrator" or args.noise is not None:
+        raise UserError(f"watch {args.run}: --policy and --noise are of a task's demonstrator; leave them out")
+    from expo_bench import policy as policies
+
+    wanted = pairs(args.row, "--row", empty=True)
+    policy = policies.load(args.run) if args.run.suffix == ".npz" else policies.of_run(args.run, wanted, args.which)
+    env = registry.make(args.task or policy.about["task"], args.engine)
+    policies.check_sizes(policy, env)
+    return env, policies.following(policy)
+
+
 def watch_episode(args: Watch) -> None:
     from expo_bench import watching
 
     watching.check_paths(args.out, args.strip)
     from envs import opengl, registry
-    from expo_bench.datasets import generate as generation
 
-    registry.info(args.task)
+    if args.run is None and args.task is None:
+        raise UserError("watch: give a run folder, or --task TASK for a task's demonstrator")
+    if args.task is not None:
+        registry.info(args.task)
     opengl.choose_backend()  # before MuJoCo is imported
-    env = registry.make(args.task, args.engine)
-    policy = None if args.policy == "demonstrator" else Path(args.policy)
-    states = watching.episode(env, generation.make_demonstrator(env, policy, args.noise, {}), args.seed)
+    env, demonstrator = watched(args)
+    states = watching.episode(env, demonstrator, args.seed)
     solved = "fulfils the task" if states.success.any() else "does not fulfil the task"
-    print(f"{args.task}: an episode of {len(states.t) - 1} steps that {solved}, return {states.reward.sum():.4g}")
+    print(f"{env.name}: an episode of {len(states.t) - 1} steps that {solved}, return {states.reward.sum():.4g}")
     watching.draw(env, states, args.out, args.strip, print)
 
 

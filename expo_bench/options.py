@@ -252,12 +252,18 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Draw one episode of a task's demonstrator, or of a policy file, by MuJoCo's offscreen renderer."""
+    """Draw one episode of an agent of a run, of a task's demonstrator, or of a policy file, by MuJoCo's offscreen renderer."""
 
-    task: str
-    """task by name"""
+    run: Positional[Path | None] = None
+    """a run folder, or a file of `export-policy`"""
+    row: tuple[str, ...] = ()
+    """which agent of the run, as of `export-policy`: agent=expo seed=3"""
+    which: Literal["best", "last"] = "best"
+    """as of `export-policy`"""
+    task: str | None = None
+    """task by name (default: that of the agent)"""
     policy: str = "demonstrator"
-    """'demonstrator', or the file of a trained policy (.npz, as of `data generate`)"""
+    """without a run: 'demonstrator', or the file of a trained policy (.npz, as of `data generate`)"""
     out: Path | None = None
     """a new file for the moving picture, .gif"""
     strip: Path | None = None

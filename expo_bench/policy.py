@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from envs.demonstrators import Demonstrator
 from expo_bench import agents
 from expo_bench.agents import files
 from expo_bench.agents.base import Agent, Spec
@@ -58,6 +59,30 @@ def load(path: str | Path, agent: str | Path | None = None) -> Policy:
     about, arrays = policies.read(path)
     if "which" not in about:
         raise UserError(f"{path}: holds all agents of a part of a run; `expo-bench export-policy` writes one of them")
+    return _made(path, about, arrays, agent)
+
+
+def of_run(run: Path, wanted: Mapping[str, str], which: str) -> Policy:
+    """One of the agents that a run folder keeps; `wanted` and `which` as of `expo-bench export-policy`. Raises UserError where none is that."""
+    about, arrays = policies.one(run, wanted, which)
+    return _made(run, about, arrays, None if about["agent_sha256"] is None else run / "agents" / f"{about['agent']}.py")
+
+
+def following(policy: Policy) -> Demonstrator:
+    """The policy as one that demonstrates, its chunks executed open loop."""
+
+    def init(key: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
+        return jnp.zeros((policy.about["chunk"], policy.about["action_size"])), jnp.zeros((), jnp.int32)
+
+    def act(carry: tuple[jax.Array, jax.Array], state: Any, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        actions, place = carry
+        actions = jnp.where(place == 0, policy.act(state.obs, key).reshape(actions.shape), actions)
+        return actions[place], (actions, (place + 1) % len(actions))
+
+    return Demonstrator(init, act, lambda carry: jnp.zeros((), jnp.int32))
+
+
+def _made(path: Path, about: dict[str, Any], arrays: Mapping[str, np.ndarray], agent: str | Path | None) -> Policy:
     module = _module(path, about, agent)
     values = {name: tuple(x) if isinstance(x, list) else x for name, x in about["config"].items()}
     config = replace(module.Config(), f"{path}, agent {about['agent']!r}", **values)
@@ -94,16 +119,21 @@ def _filled(path: Path, shape: jax.ShapeDtypeStruct, array: np.ndarray | None) -
     return jnp.asarray(array)
 
 
+def check_sizes(policy: Policy, env: envs.Environment) -> None:
+    """Raise UserError for a task of other sizes than the policy's."""
+    sizes = (env.obs_size, env.action_size)
+    if sizes != (policy.about["obs_size"], policy.about["action_size"]):
+        own = f"{policy.about['obs_size']} and {policy.about['action_size']} on {policy.about['task']}"
+        raise UserError(f"task {env.name}: has {sizes[0]} observations and {sizes[1]} actions, the policy {own}")
+
+
 def evaluate(policy: Policy, task: str | None = None, *, episodes: int = 100, seed: int = 0, number: int = 0, engine: str = "auto") -> dict:
     """The metrics of whole episodes on a task (its own without one), as a sweep reports them: score, success, episode_return, q_bias, ...
 
     `seed` and `number` say which episodes: with the policy's own seed and `about["evaluation"]`, those that its sweep gave it, if they are as many.
     """
     env = envs.make(task or policy.about["task"], engine=engine)
-    sizes = (env.obs_size, env.action_size)
-    if sizes != (policy.about["obs_size"], policy.about["action_size"]):
-        own = f"{policy.about['obs_size']} and {policy.about['action_size']} on {policy.about['task']}"
-        raise UserError(f"task {env.name}: has {sizes[0]} observations and {sizes[1]} actions, the policy {own}")
+    check_sizes(policy, env)
     if episodes < 1:
         raise UserError(f"episodes must be at least 1, got {episodes}")
     learnt = {name: policy.about[name] for name in ("chunk", "reward_scale", "reward_shift")}

@@ -179,13 +179,19 @@ def export(run: Path, wanted: Mapping[str, str], which: str, out: Path) -> dict[
         raise UserError(f"--out {out}: expected a name that ends in .npz")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}")
+    described, arrays = one(run, wanted, which)
+    write(out, described, arrays)
+    return described
+
+
+def one(run: Path, wanted: Mapping[str, str], which: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(what it is, its arrays): one agent of a run as a file of its own has it."""
     path, i, _ = choose(run, wanted)
     described, arrays = read(path)
     row = described.pop("rows")[i]
     numbers = {name: arrays[f"{which}/{name}"][i].item() for name in ("score", "env_step", "grad_step", "evaluation")}
     described |= {**row, **numbers, "which": which, "run": run.name}
-    write(out, described, {name.partition("/")[2]: x[i] for name, x in arrays.items() if name.startswith(which) and name[-5:].isdigit()})
-    return described
+    return described, {name.partition("/")[2]: x[i] for name, x in arrays.items() if name.startswith(which) and name[-5:].isdigit()}
 
 
 def _names(every: Sequence[tuple[Path, int, dict[str, Any]]]) -> list[str]:

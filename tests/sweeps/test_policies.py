@@ -3,16 +3,19 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import jax
+import jax.numpy as jnp
 import killed_sweep
 import numpy as np
 import pandas as pd
 import pytest
 from killed_sweep import AGENT, LINEAR, RLPD, run, signal_at
+from toy import Walk
 
 import expo_bench
-from expo_bench import Method, UserError, cli, policy
+from expo_bench import Method, UserError, cli, policy, watching
 from expo_bench.errors import Interrupted
 from expo_bench.sweeps import policies, program
 from expo_bench.sweeps.schedule import Evaluation
@@ -84,6 +87,20 @@ def test_a_policy_acts_under_jit_and_vmap(folder, tmp_path):
     together = jax.jit(jax.vmap(loaded.act))(obs, keys)
     assert together.shape == (3, 1) and np.all(np.abs(together) <= 1)
     np.testing.assert_allclose(together[1], loaded.act(obs[1], keys[1]), rtol=1e-5)
+
+
+def test_an_agent_of_a_run_acts_in_an_episode(folder):
+    """As `expo-bench watch RUN` shows it; an agent that comes as a file is the run's copy."""
+    for wanted in ({"agent": "rlpd", "seed": "0"}, {"agent": "tiny_agent", "seed": "0", "tiny_agent.rate": "0.01"}):
+        states = watching.episode(Walk(), policy.following(policy.of_run(folder, wanted, "last")), 0)
+        steps = np.diff(states.obs[:, 0])
+        assert len(steps) >= 1 and np.all(np.abs(steps) <= 0.1 + 1e-6) and np.any(steps != 0)
+
+
+def test_chunks_are_executed_open_loop():
+    chunked = types.SimpleNamespace(about={"chunk": 2, "action_size": 1}, act=lambda obs, key: jnp.array([[0.5], [-0.25]]))
+    states = watching.episode(Walk(), policy.following(chunked), 0)
+    np.testing.assert_allclose(np.diff(states.obs[:, 0])[:6], [0.05, -0.025] * 3, atol=1e-6)
 
 
 def test_an_interrupted_sweep_keeps_the_same_agents(folder, tmp_path, monkeypatch):
