@@ -17,7 +17,7 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "report", "compare", "export", "import", "list", "watch", "data", "data inspect", "data fetch", "data check", "data generate", "new-agent", "check"]
+HELP = ["", "sweep", "status", "report", "compare", "export", "import", "list", "watch", "data", "data inspect", "data fetch", "data check", "data generate", "new-agent", "check"]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
