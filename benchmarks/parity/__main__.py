@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.__main__ import ROOT, child
-from benchmarks.parity import adroit, antmaze, table
+from benchmarks.parity import adroit, table
 
-FAMILIES: tuple[ModuleType, ...] = (adroit, antmaze)
+FAMILIES: tuple[ModuleType, ...] = (adroit,)
 CSV, PAGE = ROOT / "docs" / "parity.csv", ROOT / "docs" / "parity.md"
 
 
