@@ -23,3 +23,5 @@ def forget_programs() -> Iterator[None]:
     yield
     if (jax := sys.modules.get("jax")) is not None:
         jax.clear_caches()
+    if (shared := sys.modules.get("env_programs")) is not None:  # it counts how often its programs were traced
+        shared.program.cache_clear()

@@ -19,9 +19,11 @@ WITH_VALUE = [n for n, agent in ALL.items() if agents.load(agent).make(agents.lo
 
 
 KINDRED = ("idql_online", "ifql", "qam_e", "sac")  # beside EXPO, IDQL, QAM and RLPD, whose parts they are made of
+# Whose probes take longest to compile; their losses are tested by hand, too.
+SLOW = ("dac", "diffusion_ql", "dipo", "dsrl", "faster", "pa_rl", "qam", "qvpo")
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.soak) if n in KINDRED else n for n in WITH_VALUE])
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=pytest.mark.soak) if n in KINDRED + SLOW else n for n in WITH_VALUE])
 def answers(request: pytest.FixtureRequest) -> dict[str, Answer]:
     module = agents.load(ALL[request.param])
     return probes.answers(module, case_of(request.param, module))

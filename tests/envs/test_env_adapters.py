@@ -138,7 +138,7 @@ def test_gym_door_is_the_door(monkeypatch):
     assert theirs.observation_names == ours.observation_names
     state = theirs.reset(jax.random.key(0))
     rest, still = ours.task.rest, np.zeros(30)
-    other = ours.restore(state.obs, state.obs, {"qpos": jnp.asarray(rest, jnp.float32), "qvel": jnp.asarray(still, jnp.float32)})
+    other = ours.restore(state.obs, state.obs, {"qpos": jnp.asarray(rest.qpos, jnp.float32), "qvel": jnp.asarray(still, jnp.float32)})
     rng = np.random.default_rng(0)
     for _ in range(5):
         action = rng.uniform(-1, 1, 28).astype(np.float32)

@@ -176,7 +176,9 @@ def test_the_door_is_open_at_the_published_angle():
 def test_names_come_without_jax_or_mujoco():
     code = "import sys, envs, json; print(json.dumps([sorted(envs.TASKS), 'jax' in sys.modules, 'mujoco' in sys.modules]))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert json.loads(out) == [["door", "hammer", "pen", "point-medium", "point-umaze", "push-disc", "relocate"], False, False]
+    names, *heavy = json.loads(out)
+    assert {"door", "hammer", "pen", "point-medium", "point-umaze", "push-disc", "relocate", "antmaze-large-play"} <= set(names)
+    assert heavy == [False, False]
 
 
 def test_importing_mjx_prints_nothing():

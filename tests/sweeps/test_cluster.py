@@ -449,7 +449,7 @@ def test_a_job_that_is_always_killed_is_given_up(tmp_path, monkeypatch):
 def test_an_interrupt_reaches_every_job(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "_start", started("import time; time.sleep(60)"))
     monkeypatch.setattr(jobs, "SHOW_SECONDS", 0.0)
-    began, signals = time.monotonic(), [signal.SIGINT]
+    began, signals = time.monotonic(), [signal.SIGTERM]
     with pytest.raises(Interrupted, match="--cluster local` goes on"):
         show = lambda: signals and signal.raise_signal(signals.pop())
         jobs.run_local(tmp_path, [0, 1, 2], 2, 1, lambda line: None, show)
