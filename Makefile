@@ -38,7 +38,7 @@ test-slurm: $(VENV)/installed-test    ## sweeps as jobs of a real Slurm, which i
 	  [ "$$(id -u)" = 0 ] || { echo "make test-slurm: only root can install slurmctld, slurmd and munge; use sudo"; exit 2; }; \
 	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge; }
 	@[ "$$(id -u)" = 0 ] || { echo "make test-slurm: only root can start a Slurm; use sudo"; exit 2; }
-	$(BIN)/python -m pytest -m slurm -rs tests/sweeps
+	EXPO_BENCH_TEST_SLURM=1 $(BIN)/python -m pytest -m slurm -rs tests/sweeps
 
 bench: $(VENV)/installed-test         ## speed and memory as JSON
 	$(BIN)/python -m benchmarks

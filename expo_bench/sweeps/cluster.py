@@ -135,7 +135,7 @@ def _cut(
     cut = parts.cut(programs, blocks, cluster.devices, wanted)
     say(f"{len(programs)} programs, {sum(len(p.rows) for p in programs)} runs in {len(cut)} jobs")
     manifest = manifests.described(begun, experiment, programs, tasks, blocks, command)
-    return manifest | {"cluster": {"parts": [dataclasses.asdict(part) for part in cut], "jobs": {}}}
+    return manifest | {"cluster": {"parts": [dataclasses.asdict(part) for part in cut], "devices": cluster.devices, "jobs": {}}}
 
 
 def _left(run: Path, manifest: Mapping[str, Any]) -> list[int]:

@@ -38,6 +38,8 @@ def work_on(run: Path, number: int, interrupts: Callable[[], Interrupts] = Inter
     folder = JobFolder(run, number) if distributed.first() else Spectator(job_path(run, number), run)
     with contextlib.closing(folder):
         devices = device_rows.start()
+        if not distributed.several():  # as many as it was cut for: a job that is requeued may find itself with more cores
+            devices = devices[: how["devices"]]
         tasks = {program.task: runner.prepare_task(program.task, experiment, [program], progress.say)}
         block = manifest["programs"][part.program]["block_rows"]
         own = manifests.described(manifests.begun(experiment, [program]), experiment, [program], tasks, [block], manifest["command"])
