@@ -327,7 +327,8 @@ def test_slurm_jobs_that_are_killed_pre_empted_and_out_of_time_give_the_rows_of_
     until(lambda: (run / "jobs" / "002" / "checkpoints").exists(), 60, logs)
     until(lambda: status.of(run)["state"] == "done", 300, logs)
     pd.testing.assert_frame_equal(on_disk(run), whole, check_exact=True)
-    assert [p.name for p in (run / "results").iterdir()] == ["000-point-umaze-toy_agent.parquet"]
+    joined = ["000-point-umaze-toy_agent.parquet"]  # by the last job, a moment after it is done
+    until(lambda: [p.name for p in (run / "results").iterdir()] == joined, 60, logs)
     assert [job(n)["restarts"] for n in (0, 2, 3)] in ([None, "1", "1"], ["0", "1", "1"])
     said = [p.read_text() for n in (2, 3) for p in (run / "jobs" / "slurm").glob(f"{ids[str(n)]}_0_log.out")]
     assert len(said) == 2 and all("the next from checkpoint" in text for text in said)
