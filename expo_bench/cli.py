@@ -521,8 +521,8 @@ def run_command(command: object, line: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command. A wrong input is one line on stderr and exit code 2."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    command = tyro.cli(Command, prog="expo-bench", description="A JAX benchmark suite for RL with expressive policies.", args=argv)
     try:
+        command = tyro.cli(Command, prog="expo-bench", description="A JAX benchmark suite for RL with expressive policies.", args=argv)
         run_command(command, shlex.join(["expo-bench", *argv]))
     except BrokenPipeError:  # `expo-bench list | head`
         with contextlib.suppress(OSError):
