@@ -11,10 +11,13 @@ Shape letters: O observation, A action.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from envs.registry import TaskInfo
 
 
 class TaskError(ValueError):
@@ -63,6 +66,32 @@ class Environment(Protocol):
         ...
 
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome: ...
+
+
+class Described:
+    """The part of an environment that its task's `info` says."""
+
+    info: TaskInfo
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def obs_size(self) -> int:
+        return self.info.obs_size
+
+    @property
+    def action_size(self) -> int:
+        return self.info.action_size
+
+    @property
+    def horizon(self) -> int:
+        return self.info.horizon
+
+    @property
+    def score(self) -> str:
+        return self.info.score
 
 
 class Step(NamedTuple):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.core import Outcome, State, TaskError
+from envs.core import Described, Outcome, State, TaskError
 from envs.physics import Physics, Readout, System
 from envs.registry import TaskInfo
 
@@ -46,39 +46,18 @@ class Task(Protocol):
     def outcome(self, obs: jax.Array, action: jax.Array, next_obs: jax.Array) -> Outcome: ...
 
     # A task may also have `restore(obs [O], first_obs [O], recorded) -> (qpos, qvel, params)`: the physics behind an observation of an
-    # episode
-    # that began with first_obs. `recorded` holds what a file says of it by name: "qpos", "qvel", or nothing. It raises TaskError where that
-    # is too little.
+    # episode that began with first_obs. `recorded` holds what a file says of it by name: "qpos", "qvel", or nothing. It raises TaskError
+    # where that is too little.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TaskEnvironment:
+class TaskEnvironment(Described):
     """A task on an engine, as `envs.core.Environment` asks for it."""
 
     info: TaskInfo
     engine: str
     task: Task
     physics: Physics
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def obs_size(self) -> int:
-        return self.info.obs_size
-
-    @property
-    def action_size(self) -> int:
-        return self.info.action_size
-
-    @property
-    def horizon(self) -> int:
-        return self.info.horizon
-
-    @property
-    def score(self) -> str:
-        return self.info.score
 
     @property
     def observation_names(self) -> tuple[str, ...]:

@@ -12,38 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from envs.core import Outcome, State, TaskError
+from envs.core import Described, Outcome, State, TaskError
 from envs.registry import TaskInfo
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FunctionalEnvironment:
+class FunctionalEnvironment(Described):
     """An environment of brax's kind, as `envs.core.Environment` asks for it."""
 
     info: TaskInfo
     engine: str
     foreign: Any  # what has reset and step
     relabels = False
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def obs_size(self) -> int:
-        return self.info.obs_size
-
-    @property
-    def action_size(self) -> int:
-        return self.info.action_size
-
-    @property
-    def horizon(self) -> int:
-        return self.info.horizon
-
-    @property
-    def score(self) -> str:
-        return self.info.score
 
     @property
     def observation_names(self) -> tuple[str, ...]:
@@ -64,8 +44,7 @@ class FunctionalEnvironment:
     @functools.partial(jax.jit, static_argnums=0)
     def step(self, state: State, action: jax.Array) -> State:
         """One control step; brax's `done` is a termination. Where anything becomes non-finite, or the action is not finite, the row
-        stays where
-        it was, `blown_up` and `truncated` are set."""
+        stays where it was, `blown_up` and `truncated` are set."""
         action = jnp.asarray(action, jnp.float32)
         data = self.foreign.step(state.data, jnp.clip(action, -1.0, 1.0))
         data = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), data, state.data)  # the same types after every step

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.adapters.gym_worker import Spec, Worker, open_environment
-from envs.core import Outcome, State, Step, TaskError
+from envs.core import Described, Outcome, State, Step, TaskError
 from envs.registry import TASKS, TaskInfo
 
 # Environments whose observations and success are those of a task of this package: they get its reward, which is the literature's, and
@@ -42,7 +42,7 @@ class Episode:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class GymEnvironment:
+class GymEnvironment(Described):
     """A Gymnasium environment, as `envs.core.Environment` asks for it."""
 
     info: TaskInfo
@@ -50,26 +50,6 @@ class GymEnvironment:
     worker: Worker
     twin: Any  #  the task whose outcome is used, or None
     engine: str = "gymnasium"
-
-    @property
-    def name(self) -> str:
-        return self.info.name
-
-    @property
-    def obs_size(self) -> int:
-        return self.info.obs_size
-
-    @property
-    def action_size(self) -> int:
-        return self.info.action_size
-
-    @property
-    def horizon(self) -> int:
-        return self.info.horizon
-
-    @property
-    def score(self) -> str:
-        return self.info.score
 
     @property
     def observation_names(self) -> tuple[str, ...]:
