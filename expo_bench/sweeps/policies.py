@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,11 +119,11 @@ def write(path: Path, described: Mapping[str, Any], arrays: Mapping[str, np.ndar
     results.write_atomically(path, buffer.getvalue())
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `write` wrote. Raises UserError for anything else."""
+def read(path: Path, needed: Callable[[str], bool] = lambda name: True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `write` wrote, of the arrays those whose names are `needed`. Raises UserError for anything else."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files if name == "about" or needed(name)}
         described = json.loads(arrays.pop("about").tobytes())
         if not isinstance(described, dict) or described.get("format") != 1:
             raise KeyError("format")
@@ -144,7 +144,7 @@ def found(run: Path) -> list[tuple[Path, int, dict[str, Any]]]:
         raise UserError(f"{run}: not a run folder (no manifest.json); expected the --out folder of a sweep")
     every = []
     for path in sorted((run / FOLDER).glob("*.npz")):
-        described, arrays = read(path)
+        described, arrays = read(path, lambda name: not _is_leaf(name))  # who they are: without their weights
         for i, row in enumerate(described["rows"]):
             scores = {f"{which}_{name}": arrays[f"{which}/{name}"][i].item() for which in WHICH for name in ("score", "env_step")}
             every.append(
@@ -187,11 +187,16 @@ def export(run: Path, wanted: Mapping[str, str], which: str, out: Path) -> dict[
 def one(run: Path, wanted: Mapping[str, str], which: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(what it is, its arrays): one agent of a run as a file of its own has it."""
     path, i, _ = choose(run, wanted)
-    described, arrays = read(path)
+    described, arrays = read(path, lambda name: name.startswith(f"{which}/"))
     row = described.pop("rows")[i]
     numbers = {name: arrays[f"{which}/{name}"][i].item() for name in ("score", "env_step", "grad_step", "evaluation")}
     described |= {**row, **numbers, "which": which, "run": run.name}
-    return described, {name.partition("/")[2]: x[i] for name, x in arrays.items() if name.startswith(which) and name[-5:].isdigit()}
+    return described, {name.partition("/")[2]: x[i] for name, x in arrays.items() if _is_leaf(name)}
+
+
+def _is_leaf(name: str) -> bool:
+    """Whether an array is one of the agents', and not their scores or steps."""
+    return name[-5:].isdigit()
 
 
 def _names(every: Sequence[tuple[Path, int, dict[str, Any]]]) -> list[str]:
