@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from expo_bench.agents.base import Spec
 from expo_bench.errors import Interrupted, UserError
 from expo_bench.sweeps import distributed, results
 from expo_bench.sweeps import manifest as manifests
@@ -28,6 +27,7 @@ from expo_bench.sweeps.interrupts import Interrupts
 from expo_bench.sweeps.program import ProgramRun
 from expo_bench.sweeps.progress import Heartbeat, Progress, duration
 from expo_bench.sweeps.schedule import effort
+from expo_bench.training import loop
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,8 +197,7 @@ class Sweep:
         return run.rows
 
     def _keeper(self, work: Work) -> trained.Keeper:
-        protocol = work.program.protocol
-        spec = Spec(work.env.obs_size, work.env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+        spec = loop.spec_of(work.env, work.program.protocol)
         known = trained.about(work.program, spec, work.env.engine, self.manifest["code_sha256"])
         return trained.Keeper(self.folder.run, work.name, known, trained.acting_leaves(work.program, spec))
 

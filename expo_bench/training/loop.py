@@ -73,10 +73,15 @@ def stream(seed: jax.Array, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), purpose), seed)
 
 
+def spec_of(env: Environment, protocol: Protocol) -> Spec:
+    """What an algorithm has to know of its task and protocol; a chunk of actions is one action to it."""
+    return Spec(env.obs_size, env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+
+
 def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any, protocol: Protocol, dataset_size: int) -> Run:
     """The run of one algorithm on one task. `dataset_size` is the number of offline transitions (0: none)."""
     sampler = Sampler(env.obs_size, env.action_size, protocol, dataset_size)
-    spec = Spec(env.obs_size, env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+    spec = spec_of(env, protocol)
     capacity = max(protocol.online_steps, protocol.num_envs)
 
     def config_of(hyper: Hyper) -> Any:
