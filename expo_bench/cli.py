@@ -56,7 +56,7 @@ PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on:
 OF_SLURM = ("gpus_per_node", "nodes", "partition", "account", "time", "slurm")
 OF_CLUSTER = ("jobs", "cpus_per_task", *OF_SLURM)
 OF_HOSTS = ("coordinator", "processes", "process")
-OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "policies", "report", "cluster", *OF_CLUSTER, *OF_HOSTS)
+OTHER_OPTIONS = ("resume", "resume_anyway", "checkpoint_minutes", "policies", "memory", "report", "cluster", *OF_CLUSTER, *OF_HOSTS)
 
 
 def resumed_experiment(args: Sweep):
@@ -180,7 +180,7 @@ def sweep(args: Sweep, command: str) -> None:
     if not args.checkpoint_minutes > 0:
         raise UserError(f"--checkpoint-minutes must be above 0, got {args.checkpoint_minutes}")
     options = {"command": command, "checkpoint_minutes": args.checkpoint_minutes, "resume_anyway": args.resume_anyway}
-    options["policies"] = args.policies
+    options |= {"policies": args.policies, "memory": args.memory}
     run = where(args)
     if args.resume is None:
         frame = search.run(experiment_of(args), args.out, run=run, **options)

@@ -58,7 +58,10 @@ class Sweep:
     precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
     """of matrix products"""
     block_rows: int | None = None
-    """rows per program and device (default: all rows spread evenly over the devices)"""
+    """rows per program and device (default: all rows spread evenly over the devices, or as many as fit into --memory)"""
+    memory: str = "0.9"
+    """what a program may use of a device's memory: a share, or an amount such as 2GiB. Rows that do not fit run one block after the other; the block
+    is chosen once and recorded"""
     name: str | None = None
     """name of the experiment"""
     out: Path | None = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from expo_bench.errors import UserError
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps import grid, jobs, parts, results, runner, slurm, status
 from expo_bench.sweeps import manifest as manifests
+from expo_bench.sweeps import memory as memory_plan
+from expo_bench.sweeps.compiled import Builder
 from expo_bench.sweeps.experiment import Experiment
 from expo_bench.sweeps.folder import RunFolder, in_use, job_path
 from expo_bench.sweeps.progress import Progress
@@ -77,24 +79,26 @@ def run(
     checkpoint_minutes: float = 10.0,
     resume_anyway: bool = False,
     policies: bool = True,
+    memory: str = memory_plan.DEFAULT,
 ) -> pd.DataFrame | None:
     """`runner.run` in jobs. Local jobs are waited for, and all rows returned; Slurm's are submitted, and None is returned (all rows, where
     nothing was left to do). A run folder that holds a part of this very experiment is gone on with: what no job has finished, and no job that is
     alive is at, is submitted."""
     progress = progress or Progress()
     validate(cluster)
+    shared = memory_plan.among(memory, cluster.at_once or 1) if cluster.kind == "local" else memory
     programs = runner.plan(experiment)
     with contextlib.closing(RunFolder(out)) as folder:
         begun = manifests.begun(experiment, programs) | ({} if search is None else {"search": search})
         refuse_another(folder, begun, [key for key in manifests.IDENTITY if key != "tasks"])
         if folder.manifest and "cluster" not in folder.manifest:
             raise UserError(f"{out}: was begun without --cluster; go on without it, or name a new folder")
-        manifest = folder.manifest or _cut(begun, experiment, programs, cluster, progress.say, command)
+        manifest = folder.manifest or _cut(begun, experiment, programs, cluster, shared, progress, command)
         if folder.manifest and experiment.block_rows not in (None, *(p["block_rows"] for p in manifest["programs"])):
             raise UserError(f"{out}: was cut into jobs of {manifest['programs'][0]['block_rows']} rows per device; leave out --block-rows")
         path = folder.make(experiment.name)
         manifest["cluster"] |= {"kind": cluster.kind, "checkpoint_minutes": checkpoint_minutes, "resume_anyway": resume_anyway}
-        manifest["cluster"]["policies"] = policies
+        manifest["cluster"] |= {"policies": policies, "memory": shared}
         if not manifest["finished"]:
             results.write_agent_files(path, (p.module for p in programs))
             results.write_manifest(path, manifest)
@@ -122,18 +126,26 @@ def _cut(
     experiment: Experiment,
     programs: Sequence[grid.Program],
     cluster: Cluster,
-    say: Callable[[str], None],
+    memory: str,
+    progress: Progress,
     command: str | None,
 ) -> dict[str, Any]:
-    """The manifest of a new run: the data are made here, once, and the rows cut into parts."""
+    """The manifest of a new run: the data are made here, once, and the rows cut into parts. How many rows fit at a time can be asked of this machine
+    for jobs of its own only (whose programs are then compiled already)."""
     with contextlib.suppress(RuntimeError):  # a device runs already
         jax.config.update("jax_platforms", "cpu")  # of this process: a node to submit from has no other, or should leave it to the jobs
-    device_rows.start()
-    tasks = {name: runner.prepare_task(name, experiment, programs, say) for name in experiment.tasks}
+    devices = device_rows.start()[: cluster.devices]
+    tasks = {name: runner.prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
     wanted = -(-(cluster.at_once or 1) // len(programs))  # parts of a program
-    blocks = [device_rows.block_rows(len(p.rows), cluster.devices * wanted, experiment.block_rows) for p in programs]
+    work = runner.work_of(programs, tasks, runner.blocks_of(experiment, programs, None), cluster.devices * wanted)
+    if cluster.kind == "local" and experiment.block_rows is None:
+        with contextlib.closing(Builder(devices, experiment.precision)) as builder:
+            limit, data = memory_plan.limit(memory, devices), memory_plan.of_data(work)
+            planned = memory_plan.plan(dict(enumerate(work)), builder, limit, data, progress.say, progress.update)
+        work = [w for w, _ in planned.values()]
+    blocks = [w.block for w in work]
     cut = parts.cut(programs, blocks, cluster.devices, wanted)
-    say(f"{len(programs)} programs, {sum(len(p.rows) for p in programs)} runs in {len(cut)} jobs")
+    progress.say(f"{len(programs)} programs, {sum(len(p.rows) for p in programs)} runs in {len(cut)} jobs")
     manifest = manifests.described(begun, experiment, programs, tasks, blocks, command)
     return manifest | {"cluster": {"parts": [dataclasses.asdict(part) for part in cut], "devices": cluster.devices, "jobs": {}}}
 

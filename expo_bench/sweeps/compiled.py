@@ -33,6 +33,18 @@ TALLIED = ("pretrain", "online")
 CPU_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A program with what it runs on."""
+
+    program: Program
+    env: Any
+    dataset: jax.Array  # as the program sees it
+    block: int  #         rows per device
+    name: str  #          of its file of results
+    settled: bool  #      whether the block stays, whatever the memory: it was asked for, or is recorded
+
+
 def wave_rows(program: Program, block: int, devices: Sequence[jax.Device]) -> int:
     """Rows that run at the same time: a block on each device that gets one; on every device where they are those of several processes,
     of which none may be left out."""
@@ -61,7 +73,8 @@ class Compiled:
     tallies: dict[str, Any]  # shapes of the tally of each phase that has one
     seconds: float  #     of compile time, summed over the phases (they are compiled side by side)
     bytes_per_row: int  # of the run's state
-    temporary_bytes: int  # the largest phase's scratch memory, all devices of this host
+    temporary_bytes: int  # the largest phase's scratch memory, of a device
+    peak_bytes: int  #     of a device, in the phase that needs most: arguments (the offline data among them), results and scratch memory
 
     def tally(self, phase: str, diverged: np.ndarray) -> tally.Tally:
         """An empty tally of a phase, for rows that diverged [rows] at these steps before."""
@@ -87,6 +100,12 @@ def legs_of(program: Program) -> list[Leg]:
 def state_bytes(state: Any) -> int:
     """Bytes of a pytree of shapes."""
     return sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(state))
+
+
+def peak_bytes(analysis: Any) -> int:
+    """Bytes of a device that an executable needs while it runs; what it may write its results over counts once."""
+    held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return held + analysis.temp_size_in_bytes + analysis.generated_code_size_in_bytes
 
 
 class Builder:
@@ -127,11 +146,12 @@ class Builder:
 
     def _collect(self, futures: dict[str, Future], state: Any, size: int) -> Compiled:
         results = {name: future.result() for name, future in futures.items()}
-        temporary = [executable.memory_analysis() for executable, *_ in results.values()]
-        scratch = max((m.temp_size_in_bytes for m in temporary if m is not None), default=0)
+        analyses = [m for executable, *_ in results.values() if (m := executable.memory_analysis()) is not None]
+        scratch = max((m.temp_size_in_bytes for m in analyses), default=0)
+        peak = max((peak_bytes(m) for m in analyses), default=0)
         calls = {name: executable for name, (executable, *_) in results.items()}
         tallies = {name: seen for name, (*_, seen) in results.items() if seen is not None}
-        return Compiled(calls, state, tallies, sum(s for _, s, _ in results.values()), state_bytes(state) // size, scratch)
+        return Compiled(calls, state, tallies, sum(s for _, s, _ in results.values()), state_bytes(state) // size, scratch, peak)
 
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)

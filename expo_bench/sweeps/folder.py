@@ -63,6 +63,10 @@ class RunFolder:
         """The command that goes on."""
         return f"expo-bench sweep --resume {self.run}"
 
+    def with_block(self, rows: int) -> str:
+        """How to go on with so many rows at a time."""
+        return f"`{self.again} --block-rows {rows} --resume-anyway` goes on with {rows}"
+
     def close(self) -> None:
         if self.lock is not None:
             os.close(self.lock)
@@ -99,6 +103,9 @@ class JobFolder(RunFolder):
     def again(self) -> str:
         return f"expo-bench sweep --resume {self.run} --cluster local (or slurm)"
 
+    def with_block(self, rows: int) -> str:
+        return f"jobs keep the rows that they were cut into: submit the sweep again, into a new folder, with --block-rows {rows}"
+
 
 class Spectator:
     """The folder of a sweep as the processes see it that compute with the one that writes: not locked, never written."""
@@ -109,6 +116,9 @@ class Spectator:
 
     def make(self, name: str) -> Path:
         return self.path
+
+    def with_block(self, rows: int) -> str:
+        return f"--block-rows {rows} needs less"
 
     def close(self) -> None:
         pass

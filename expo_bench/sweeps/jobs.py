@@ -48,8 +48,8 @@ def work_on(run: Path, number: int, interrupts: Callable[[], Interrupts] = Inter
             raise UserError(
                 f"{run}: the data of {program.task} are not those that the sweep was submitted with ({there[:12]} there, {here[:12]} here)"
             )
-        work = [dataclasses.replace(w, name=part.name) for w in runner.work_of([program], tasks, [block])]
-        sweep = Sweep(experiment, folder, progress, how["resume_anyway"], how["policies"], interrupts)
+        work = [dataclasses.replace(w, name=part.name) for w in runner.work_of([program], tasks, [block], len(devices))]
+        sweep = Sweep(experiment, folder, progress, how["resume_anyway"], how["policies"], how["memory"], interrupts)
         sweep.run(work, manifests.complete(own, tasks, devices), devices, how["checkpoint_minutes"])
 
 

@@ -63,11 +63,11 @@ def described(
     experiment: Experiment,
     programs: Sequence[grid.Program],
     tasks: Mapping[str, Any],
-    blocks: Sequence[int],
+    blocks: Sequence[int | None],
     command: str | None,
 ) -> dict[str, Any]:
     """What is known where nothing has been computed yet (but JAX has its devices: making an agent may need one). `tasks` are the runner's,
-    `blocks` the rows per program and device."""
+    `blocks` the rows per program and device, None where they wait for the plan of the memory."""
     own = {name: {"data": t.source, "transitions": len(t.dataset), "data_sha256": _sha256(t.dataset)} for name, t in tasks.items()}
     return {
         **manifest,

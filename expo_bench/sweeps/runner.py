@@ -20,12 +20,12 @@ from expo_bench.parts import replay
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps import distributed, grid
 from expo_bench.sweeps import manifest as manifests
-from expo_bench.sweeps.compiled import stack, state_bytes, wave_rows
+from expo_bench.sweeps import memory as memory_plan
+from expo_bench.sweeps.compiled import Work
 from expo_bench.sweeps.experiment import Experiment, validate
 from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.progress import Progress
-from expo_bench.sweeps.sweep import Sweep, Work, refuse_another, work_name
-from expo_bench.training import loop
+from expo_bench.sweeps.sweep import Sweep, refuse_another, work_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +94,7 @@ def run(
     checkpoint_minutes: float = 10.0,
     resume_anyway: bool = False,
     policies: bool = True,
+    memory: str = memory_plan.DEFAULT,
 ) -> pd.DataFrame:
     """Run an experiment into the folder `out` (a new one under runs/ without) and return its results as a data frame.
 
@@ -101,12 +102,13 @@ def run(
     this very experiment is gone on with, from its newest checkpoint; what is finished is not repeated. Checkpoints are written every
     `checkpoint_minutes`, and on SIGTERM and SIGINT, which then raise Interrupted. `resume_anyway`: go on under another plan (device,
     versions, precision, block) too, where the curves do not go on as they began, bit for bit. `policies`: keep the best and the last agent
-    of every run. `search`: how the hyperparameters were chosen,
-    for the manifest.
+    of every run. `memory`: the share of a device's memory that a new run may use ("0.9"), or an amount ("2GiB"); it chooses how many rows run at
+    a time where the experiment does not say so. `search`: how the hyperparameters were chosen, for the manifest.
     """
     progress = progress or Progress(None if distributed.first() else open(os.devnull, "w"))
     if not checkpoint_minutes > 0:
         raise UserError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes}")
+    memory_plan.amount(memory)  # that it says one
     programs = plan(experiment)
     with contextlib.closing(_folder(out)) as folder:
         if folder.manifest and "cluster" in folder.manifest and not folder.manifest["finished"]:
@@ -114,25 +116,33 @@ def run(
         manifest = manifests.begun(experiment, programs) | ({} if search is None else {"search": search})
         refuse_another(folder, manifest, [key for key in manifests.IDENTITY if key != "tasks"])  # before anything is built
         devices = device_rows.start()
-        blocks = blocks_of(experiment, programs, len(devices), folder.manifest)
+        blocks = blocks_of(experiment, programs, folder.manifest)
         tasks = {name: prepare_task(name, experiment, programs, progress.say) for name in experiment.tasks}
-        work = work_of(programs, tasks, blocks)
-        _announce(programs, tasks, blocks, devices, progress)
+        work = work_of(programs, tasks, blocks, len(devices))
+        _announce(work, devices, progress)
         manifest = manifests.described(manifest, experiment, programs, tasks, blocks, command)
-        sweep = Sweep(experiment, folder, progress, resume_anyway, policies)
+        sweep = Sweep(experiment, folder, progress, resume_anyway, policies, memory)
         return sweep.run(work, manifests.complete(manifest, tasks, devices), devices, checkpoint_minutes)
 
 
-def blocks_of(experiment: Experiment, programs: Sequence[grid.Program], devices: int, recorded: Mapping[str, Any] | None) -> list[int]:
-    """Rows per program and device: as the experiment says, or as they were when the run began, or all rows evenly over the devices."""
+def blocks_of(experiment: Experiment, programs: Sequence[grid.Program], recorded: Mapping[str, Any] | None) -> list[int | None]:
+    """Rows per program and device: as the experiment says, or as they were when the run began; None where nobody has said so yet."""
     known = [p.get("block_rows") for p in recorded["programs"]] if recorded else [None] * len(programs)
-    return [device_rows.block_rows(len(p.rows), devices, experiment.block_rows or k) for p, k in zip(programs, known, strict=True)]
+    return [experiment.block_rows or k for k in known]
 
 
-def work_of(programs: Sequence[grid.Program], tasks: Mapping[str, Task], blocks: Sequence[int]) -> list[Work]:
-    """The programs with what they run on, under the names of their results."""
+def work_of(programs: Sequence[grid.Program], tasks: Mapping[str, Task], blocks: Sequence[int | None], devices: int) -> list[Work]:
+    """The programs with what they run on, under the names of their results; where nobody says how many rows run at a time, all of them, evenly over
+    the devices."""
     return [
-        Work(p, tasks[p.task].env, tasks[p.task].offline_data(p), block, work_name(i, p.task, p.agent))
+        Work(
+            p,
+            tasks[p.task].env,
+            tasks[p.task].offline_data(p),
+            device_rows.block_rows(len(p.rows), devices, block),
+            work_name(i, p.task, p.agent),
+            settled=block is not None,
+        )
         for i, (p, block) in enumerate(zip(programs, blocks, strict=True))
     ]
 
@@ -145,26 +155,11 @@ def _folder(out: str | Path | None) -> RunFolder | Spectator:
     return Spectator(Path(out), Path(out))
 
 
-def _announce(
-    programs: Sequence[grid.Program], tasks: dict[str, Task], blocks: Sequence[int], devices: Sequence[jax.Device], progress: Progress
-) -> None:
+def _announce(work: Sequence[Work], devices: Sequence[jax.Device], progress: Progress) -> None:
     """What is going to run, before the first compilation."""
-    rows = sum(len(p.rows) for p in programs)
-    steps = sum(len(p.rows) * p.protocol.online_steps for p in programs)
-    largest = 0
-    for program, block in zip(programs, blocks, strict=True):
-        run_of = loop.make(
-            tasks[program.task].env,
-            program.module.make,
-            program.config,
-            program.protocol,
-            len(tasks[program.task].offline_data(program)),
-        )
-        one = jax.eval_shape(run_of.init, *jax.tree.map(lambda x: x[0], stack(program.rows[:1], 1)))
-        largest = max(largest, state_bytes(one) * wave_rows(program, block, devices))
-    data = state_bytes({id(rows): rows for t in tasks.values() for rows in (t.dataset, *t.views.values())})
+    rows = sum(len(w.program.rows) for w in work)
+    steps = sum(len(w.program.rows) * w.program.protocol.online_steps for w in work)
     kinds = f"{len(devices)} {devices[0].device_kind} device{'s' if len(devices) > 1 else ''}"
     progress.say(
-        f"{len(programs)} programs, {rows} runs, {steps:,} environment steps on {kinds}; "
-        f"at most {largest / 2**20:,.0f} MiB of state and {data / 2**20:,.1f} MiB of data at a time"
+        f"{len(work)} programs, {rows} runs, {steps:,} environment steps on {kinds}; {memory_plan.of_data(work) / 2**20:,.1f} MiB of data"
     )

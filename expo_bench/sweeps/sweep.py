@@ -17,9 +17,10 @@ import jax
 from expo_bench.errors import Interrupted, UserError
 from expo_bench.sweeps import distributed, results
 from expo_bench.sweeps import manifest as manifests
+from expo_bench.sweeps import memory as memory_plan
 from expo_bench.sweeps import policies as trained
 from expo_bench.sweeps.checkpoints import Checkpoints, Saved
-from expo_bench.sweeps.compiled import Builder, Compiled, legs_of
+from expo_bench.sweeps.compiled import Builder, Compiled, Work, legs_of
 from expo_bench.sweeps.experiment import Experiment
 from expo_bench.sweeps.folder import RunFolder, Spectator
 from expo_bench.sweeps.grid import Program
@@ -33,17 +34,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Rows = list[dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """A program with what it runs on."""
-
-    program: Program
-    env: Any
-    dataset: jax.Array  # as the program sees it
-    block: int  #         rows per device
-    name: str  #          of its file of results
 
 
 def work_name(i: int, task: str, agent: str) -> str:
@@ -71,6 +61,11 @@ def refuse_another(folder: RunFolder | Spectator, manifest: dict[str, Any], keys
         raise UserError(f"{folder.path}: holds another experiment: {where} is {there} there and {here} here; name a new folder")
 
 
+def _planned(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run came to the choice of its blocks; else nothing of it has run."""
+    return all(p.get("block_rows") is not None for p in manifest["programs"])
+
+
 class Sweep:
     """The programs of an experiment, one after the other, in one locked folder. Where several processes run it, the first one writes."""
 
@@ -81,17 +76,18 @@ class Sweep:
         progress: Progress,
         resume_anyway: bool,
         policies: bool = True,
+        memory: str = memory_plan.DEFAULT,
         interrupts: Callable[[], Interrupts] = Interrupts,
     ) -> None:
         self.experiment, self.folder, self.progress, self.resume_anyway = experiment, folder, progress, resume_anyway
-        self.keeps_policies, self.interrupts = policies, interrupts
+        self.keeps_policies, self.memory, self.interrupts = policies, memory, interrupts
         self.writes = distributed.first()
 
     def run(self, work: Sequence[Work], manifest: dict[str, Any], devices: Sequence[jax.Device], minutes: float) -> pd.DataFrame:
         """Everything that is not done yet -> all rows of results."""
         import pandas as pd
 
-        self.work, self.manifest, self.devices, self.started = work, manifest, devices, time.perf_counter()
+        self.work, self.manifest, self.devices, self.started = list(work), manifest, devices, time.perf_counter()
         self.begun: tuple[float, float] | None = None  # when the first program began to run here, and what was done by then
         refuse_another(self.folder, manifest, manifests.IDENTITY)
         old = self.folder.manifest
@@ -123,7 +119,8 @@ class Sweep:
 
     def _continued(self, old: Mapping[str, Any]) -> dict[str, Any]:
         """The manifest of a run that goes on: what was measured stays, and how the plan differs is kept."""
-        differs = manifests.differences_of_plan(old, self.manifest)
+        planned = old if _planned(old) else {**old, "programs": self.manifest["programs"]}
+        differs = manifests.differences_of_plan(planned, self.manifest)
         if differs and not self.resume_anyway:
             where, (there, here) = next(iter(differs.items()))
             raise UserError(
@@ -165,18 +162,20 @@ class Sweep:
         self._beat("done")
 
     def _compile(self, left: Sequence[int]) -> dict[int, Compiled]:
+        """The programs that are left, with as many rows at a time as fit; how many these are is written down before the first one runs."""
         began = time.perf_counter()
-        compiled = {}
+        limit = memory_plan.limit(self.memory, self.devices)
         with contextlib.closing(Builder(self.devices, self.experiment.precision)) as builder:
-            waiting = {i: builder.submit(w.program, w.env, w.dataset, w.block) for i in left for w in [self.work[i]]}
-            for n, (i, wait) in enumerate(waiting.items()):
-                self.progress.update(f"compiling {n + 1}/{len(left)}: {self.work[i].program.label}")
-                compiled[i] = wait()
+            own = {i: self.work[i] for i in left}
+            planned = memory_plan.plan(own, builder, limit, memory_plan.of_data(self.work), self.progress.say, self.progress.update)
+        for i, (work, _) in planned.items():
+            self.work[i] = work
+            self.manifest["programs"][i]["block_rows"] = work.block
         seconds = time.perf_counter() - began
         self.manifest["compile_wall_s"] = round(self.manifest.get("compile_wall_s", 0.0) + seconds, 2)
-        scratch = max((c.temporary_bytes for c in compiled.values()), default=0)
-        self.progress.say(f"compiled {len(compiled)} programs in {duration(seconds)}, at most {scratch / 2**20:,.0f} MiB of scratch memory")
-        return compiled
+        self._write_manifest()
+        self.progress.say(f"compiled {len(planned)} programs in {duration(seconds)}")
+        return {i: compiled for i, (_, compiled) in planned.items()}
 
     def _run_one(
         self, i: int, compiled: Compiled, done: Rows, on_disk: int, saved: Saved | None, pause: Callable[[ProgramRun], None]
@@ -190,7 +189,10 @@ class Sweep:
             if self.writes and len(run.rows) > on_disk:  # a run that was killed may have evaluated further than its checkpoint
                 results.write_rows(self.folder.run, work.name, run.rows)
 
-        run.execute(done, saved, write, lambda: pause(run))
+        try:
+            run.execute(done, saved, write, lambda: pause(run))
+        except jax.errors.JaxRuntimeError as error:
+            raise memory_plan.exhausted(error, work, self.folder.with_block) or error from None
         self.manifest["programs"][i].update(timings=dataclasses.asdict(run.timings), env_steps_per_s=run.rate)
         self.manifest["wall_s"] = self._wall()
         self._write_manifest()
