@@ -130,8 +130,8 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def guide(target: critics.Params, batch: Batch, noised: jax.Array, t: jax.Array) -> jax.Array:
         """w_t grad_a Q'(s, a_t) / mean |Q'(s, a)| -> [B, A]."""
-        scale = jnp.mean(jnp.abs(critic.values(target, batch.obs, batch.action))) + 1e-6
-        gradient = critics.action_gradient(critic, target, batch.obs, noised) / scale
+        factor = 1.0 / (jnp.mean(jnp.abs(critic.values(target, batch.obs, batch.action))) + 1e-6)  # once, as in optim.clip_by_global_norm
+        gradient = critics.action_gradient(critic, target, batch.obs, noised) * factor
         return gradient * jnp.sqrt(1 - schedule.alpha_hat[t])[:, None] if config.guidance == "soft" else gradient
 
     def actor_step(state: DacState, batch: Batch, target: critics.Params, draws: base_policy.LossDraws) -> tuple[optim.Trained, Metrics]:

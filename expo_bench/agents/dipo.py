@@ -94,7 +94,7 @@ def parts_of(config: Any, spec: Spec) -> Parts:
     )
 
     def clipped(scale: float, lr: jax.Array | float) -> optax.GradientTransformation:
-        return optax.chain(optax.scale(scale), optax.clip_by_global_norm(config.grad_clip), optim.adam(lr, eps=1e-5))
+        return optax.chain(optax.scale(scale), optim.clipped_adam(lr, config.grad_clip, eps=1e-5))
 
     # The clip sees the released losses: the policy's is a mean over dimensions (here a sum), the critics' a sum over critics (here a mean).
     return Parts(policy, critic, clipped(1 / spec.action_size, config.actor_lr), clipped(config.critics, config.critic_lr))
@@ -102,7 +102,7 @@ def parts_of(config: Any, spec: Spec) -> Parts:
 
 def make(config: Config, spec: Spec) -> Agent:
     policy, critic, optimiser, critic_optimiser = parts_of(config, spec)
-    on_actions = optax.chain(optax.clip_by_global_norm(config.action_clip * spec.action_size), optim.adam(config.action_lr, eps=1e-5))
+    on_actions = optim.clipped_adam(config.action_lr, config.action_clip * spec.action_size, eps=1e-5)
 
     def init(key: jax.Array) -> DipoState:
         policy_key, critic_key = jax.random.split(key)

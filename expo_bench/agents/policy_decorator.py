@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from expo_bench.agents import bc
 from expo_bench.agents.base import Agent, Metrics, Spec
@@ -102,12 +101,9 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"action_size": spec.action_size, "widths": config.hidden}
     actor = actors.tanh_gaussian(input_size=spec.obs_size + sees_base * spec.action_size, **sizes)
     critic = critics.ensemble(obs_size=spec.obs_size, members=config.critics, norm="none", **sizes)
-    clipped_adam = lambda lr: optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optim.adam(lr))
-    actor_optimiser, critic_optimiser, alpha_optimiser = (
-        clipped_adam(config.actor_lr),
-        clipped_adam(config.critic_lr),
-        optim.adam(config.alpha_lr),
-    )
+    actor_optimiser = optim.clipped_adam(config.actor_lr, config.max_grad_norm)
+    critic_optimiser = optim.clipped_adam(config.critic_lr, config.max_grad_norm)
+    alpha_optimiser = optim.adam(config.alpha_lr)
 
     def init(key: jax.Array) -> DecoratorState:
         base_key, actor_key, critic_key = jax.random.split(key, 3)

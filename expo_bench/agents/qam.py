@@ -26,7 +26,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 
 from expo_bench.agents import fql
@@ -98,7 +97,7 @@ def make(config: Config, spec: Spec) -> Agent:
     sizes = {"obs_size": spec.obs_size, "action_size": spec.action_size, "widths": config.hidden, "activation": nn.gelu}
     critic = critics.ensemble(members=config.critics, norm="post", **sizes)
     edit_policy = edits.make(scale=config.edit_scale, clip=True, **sizes)
-    optimiser = optax.chain(optax.clip_by_global_norm(config.grad_clip), optim.adam(config.lr))
+    optimiser = optim.clipped_adam(config.lr, config.grad_clip)
     target_entropy = edits.target_entropy(spec.action_size, config.edit_scale, reachable=True)  # -A/2 for u
 
     def init(key: jax.Array) -> QamState:

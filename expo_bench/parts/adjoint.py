@@ -25,6 +25,11 @@ def sigma(t: jax.Array, h: float) -> jax.Array:
     return jnp.sqrt(2 * (1 - t + h) / (t + h))
 
 
+def pull(t: jax.Array, h: float) -> jax.Array:
+    """1 / (t + h), taken once and multiplied: XLA may or may not make a division of many numbers by one into that (`optim.adam`)."""
+    return 1 / (t + h)
+
+
 def rollout(fast: Callable, slow: Callable, x0: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A chain of the memoryless SDE of v_fast -> x_i at every t_i [K, ..., A], and where it ends [..., A], not clipped.
 
@@ -36,7 +41,7 @@ def rollout(fast: Callable, slow: Callable, x0: jax.Array, noise: jax.Array) -> 
 
     def step(x: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, noise = inputs
-        return x + h * (2 * fast(x, t) - x / (t + h)) + jnp.sqrt(h) * sigma(t, h) * noise, x
+        return x + h * (2 * fast(x, t) - x * pull(t, h)) + jnp.sqrt(h) * sigma(t, h) * noise, x
 
     x, before = jax.lax.scan(step, x0, (t[:-1], noise))
     return jnp.concatenate([before, x[None]]), x + h * slow(x, t[-1])
@@ -51,7 +56,7 @@ def lean_adjoints(slow: Callable, chain: jax.Array, last: jax.Array) -> jax.Arra
 
     def step(adjoint: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, t = inputs
-        _, pull_back = jax.vjp(lambda x: 2 * slow(x, t + h) - x / (t + h), x)
+        _, pull_back = jax.vjp(lambda x: 2 * slow(x, t + h) - x * pull(t, h), x)
         adjoint = adjoint + h * pull_back(adjoint)[0]
         return adjoint, adjoint
 
@@ -62,5 +67,5 @@ def matching_loss(fast: Callable, slow: Callable, chain: jax.Array, adjoints: ja
     """mean over rows of the sum over steps and dimensions of (2 (v_fast - v_slow) / sigma + sigma a)^2, at chain, adjoints [K, ..., A]."""
     t = times(len(chain)).reshape(-1, *[1] * (chain.ndim - 2))
     scale = sigma(t, 1 / len(chain))[..., None]
-    error = 2 * (fast(chain, t) - slow(chain, t)) / scale + scale * adjoints
+    error = 2 * (fast(chain, t) - slow(chain, t)) * (1 / scale) + scale * adjoints
     return jnp.mean(jnp.sum(error**2, axis=(0, -1)))

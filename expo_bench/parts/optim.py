@@ -43,9 +43,21 @@ def adamw(learning_rate: optax.ScalarOrSchedule, weight_decay: jax.Array | float
     return optax.chain(_scale_by_adam(), optax.add_decayed_weights(weight_decay), optax.scale_by_learning_rate(learning_rate))
 
 
-def clipped_adam(learning_rate: optax.ScalarOrSchedule, max_norm: jax.Array | float) -> optax.GradientTransformation:
+def clipped_adam(learning_rate: optax.ScalarOrSchedule, max_norm: jax.Array | float, eps: float = 1e-8) -> optax.GradientTransformation:
     """Adam on a gradient whose global norm is at most `max_norm`."""
-    return optax.chain(optax.clip_by_global_norm(max_norm), adam(learning_rate))
+    return optax.chain(clip_by_global_norm(max_norm), adam(learning_rate, eps))
+
+
+def clip_by_global_norm(max_norm: jax.Array | float) -> optax.GradientTransformation:
+    """optax's, but for the rounding: one factor for the whole gradient instead of a division of every number of it, for the reason that
+    `_scale_by_adam` gives."""
+
+    def update(grads: Params, state: optax.EmptyState, params: Params | None = None) -> tuple[Params, optax.EmptyState]:
+        del params
+        factor = max_norm / jnp.maximum(optax.tree.norm(grads), max_norm)
+        return jax.tree.map(lambda g: g * factor, grads), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _scale_by_adam(eps: float = 1e-8, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:

@@ -172,7 +172,7 @@ _COMPARED = {
     "agent_files": lambda m: {name: kept.get("sha256") for name, kept in (m.get("agent_files") or {}).items()},
     "tasks": lambda m: {name: {k: t.get(k) for k in ("transitions", "data_sha256")} for name, t in (m.get("tasks") or {}).items()},
     "programs": lambda m: [{k: p.get(k) for k in ("task", "agent", "variant", "rows", "config", "cells")} for p in m.get("programs") or []],
-    # One or several: XLA compiles a program for one otherwise, and not every agent's bits survive that (qam's and dac's do not, by 1e-7).
+    # One or several: XLA compiles a program for one otherwise, and an agent whose arithmetic leaves it a choice would not survive that.
     "devices": lambda m: min(m.get("devices") or 0, 2),
     "blocks": lambda m: [p.get("block_rows") for p in m.get("programs") or []],
     "engines": lambda m: {name: t.get("engine") for name, t in (m.get("tasks") or {}).items()},

@@ -158,7 +158,7 @@ def test_results_do_not_depend_on_the_number_of_devices(tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("agent", [pytest.param(name, marks=pytest.mark.xfail(reason="1e-7 apart")) if name in ("qam", "dac") else name for name in sorted(AGENTS)])
+@pytest.mark.parametrize("agent", sorted(AGENTS))
 def test_no_agents_results_depend_on_the_number_of_devices(agent, tmp_path):
     """One device is compiled otherwise than several: XLA's partitioner comes between, and what follows it may round otherwise."""
     one, two = on_devices(agent, tmp_path, 1, 2)
