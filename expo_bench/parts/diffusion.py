@@ -72,7 +72,7 @@ def sample(epsilon: Callable, schedule: Schedule, x_init: jax.Array, step_noise:
 def start_of(schedule: Schedule, x: jax.Array, epsilon: jax.Array, t: jax.Array) -> jax.Array:
     """The action that x = a_t [..., A] and the noise in it stand for, (x - sqrt(1 - alpha_hat_t) epsilon) / sqrt(alpha_hat_t)."""
     alpha_hat = schedule.alpha_hat[t][..., None]
-    return (x - jnp.sqrt(1 - alpha_hat) * epsilon) / jnp.sqrt(alpha_hat)
+    return (x - jnp.sqrt(1 - alpha_hat) * epsilon) * (1 / jnp.sqrt(alpha_hat))  # not a division of x, see optim.adam
 
 
 def sample_posterior(
@@ -89,7 +89,8 @@ def sample_posterior(
         t, noise = inputs
         beta, alpha, alpha_hat = (v[t] for v in schedule)
         start = jnp.clip(start_of(schedule, x, epsilon(x, t), t), -1.0, 1.0)
-        mean = (jnp.sqrt(before[t]) * beta * start + jnp.sqrt(alpha) * (1 - before[t]) * x) / (1 - alpha_hat)
+        of_start, of_x = (w / (1 - alpha_hat) for w in (jnp.sqrt(before[t]) * beta, jnp.sqrt(alpha) * (1 - before[t])))
+        mean = of_start * start + of_x * x
         variance = jnp.where(t > 0, beta, 0.0) if beta_noise else beta * (1 - before[t]) / (1 - alpha_hat)  # 0 at time 0
         return mean + jnp.sqrt(variance) * noise, None
 

@@ -21,7 +21,15 @@ TINY = Experiment(
     methods=["expo", Method("expo", "random selection", {"select_act": "random", "select_backup": "random"}), "bc", "rlpd"],
     seeds=3,
     config=SMALL,
-    protocol={"offline_steps": 6, "warmup_steps": 10, "online_steps": 40, "updates": 2, "batch_size": 8, "eval_every": 20, "eval_episodes": 4},
+    protocol={
+        "offline_steps": 6,
+        "warmup_steps": 10,
+        "online_steps": 40,
+        "updates": 2,
+        "batch_size": 8,
+        "eval_every": 20,
+        "eval_episodes": 4,
+    },
 )
 
 
@@ -48,7 +56,11 @@ def test_one_row_per_method_cell_seed_and_evaluation(tiny):
     counts = frame.groupby(["agent", "variant"]).size()
     assert counts[("expo", "")] == counts[("expo", "random selection")] == counts[("bc", "")] == 3 * 3
     assert counts[("rlpd", "")] == 2 * 3 * 3
-    assert frame[frame.agent == "expo"].groupby("env_step").phase.unique().map(list).to_dict() == {0: ["offline"], 20: ["online"], 40: ["online"]}
+    assert frame[frame.agent == "expo"].groupby("env_step").phase.unique().map(list).to_dict() == {
+        0: ["offline"],
+        20: ["online"],
+        40: ["online"],
+    }
     assert set(frame[frame.agent == "rlpd"].phase) == {"online"}
     assert frame.attrs["folder"] == str(folder)
 
@@ -59,7 +71,12 @@ def test_counted_steps_and_values(tiny):
     assert last["expo"] == 6 + 40 * 2 and last["rlpd"] == (40 - 10) * 2 and last["bc"] == 6
     assert frame.success.between(0, 1).all() and (frame.score == frame.success).all()
     assert (frame.eval_episodes == 4).all() and not frame.diverged.any() and (frame.blowups == 0).all()
-    assert frame[(frame.agent == "expo") & (frame.env_step > 0)][["critic_loss", "q_mean", "entropy", "alpha", "imitation_loss"]].notna().all().all()
+    assert (
+        frame[(frame.agent == "expo") & (frame.env_step > 0)][["critic_loss", "q_mean", "entropy", "alpha", "imitation_loss"]]
+        .notna()
+        .all()
+        .all()
+    )
 
 
 def test_what_is_on_disk_is_what_was_returned(tiny):
