@@ -32,7 +32,7 @@ def test_a_hand_task_runs_in_a_sweep(task, agent, monkeypatch, tmp_path):
     if importlib.util.find_spec("gymnasium_robotics") is None:
         pytest.skip("the Adroit models come with gymnasium-robotics")
     monkeypatch.setattr(runner.datasets, "default_dataset", noise)
-    monkeypatch.setattr(runner.datasets, "prepare", lambda data, env, source: (data, []))  # noise would be refused
+    monkeypatch.setattr(runner.datasets, "prepare", lambda data, env, source, **_: (data, []))  # noise would be refused
     experiment = Experiment("hands", tasks=[task], methods=[agent], seeds=1, engine="mujoco", config=SMALL, protocol=PROTOCOL)
     frame = expo_bench.run(experiment, tmp_path / "run")
     assert set(frame.task) == {task} and frame.env_step.max() == 6 and not frame.diverged.any() and (frame.blowups == 0).all()

@@ -11,8 +11,9 @@ import pytest
 from toy import SMALL, Walk, dataset
 
 import expo_bench
-from expo_bench import Experiment, Method, UserError
+from expo_bench import Experiment, Method, UserError, cli
 from expo_bench.agents import AGENTS
+from expo_bench.sweeps import manifest as manifests
 from expo_bench.sweeps import runner
 
 TINY = Experiment(
@@ -102,6 +103,24 @@ def test_each_method_sees_the_data_with_its_own_rewards(toy):
     assert set(reward(rlpd)) == {0.0, 1.0}
     np.testing.assert_array_equal(reward(scaled), 10 * reward(rlpd) - 5)
     np.testing.assert_array_equal(np.delete(scaled, 3, axis=1), np.delete(rlpd, 3, axis=1))
+
+
+def test_recorded_rewards_are_kept_where_asked_for_and_are_another_experiment(toy, tmp_path, monkeypatch):
+    recorded = dataclasses.replace(dataset(), reward=np.full(60, 7.0, np.float32))
+    monkeypatch.setattr(runner.datasets, "default_dataset", lambda name, env, cache: recorded)
+    own, kept = (dataclasses.replace(TINY, methods=["rlpd"], rewards=rewards) for rewards in ("task", "recorded"))
+    said = []
+    seen = [runner.prepare_task("point-umaze", e, runner.plan(e), said.append).dataset for e in (own, kept)]
+    own_rewards, kept_rewards = (np.asarray(runner.replay.unpack(rows, 2, 1).reward) for rows in seen)
+    assert set(own_rewards) == {0, 1} and set(kept_rewards) == {7}
+    assert sum("rewards kept as recorded: 100.00% of the transitions have another reward" in line for line in said) == 1
+    line = "--tasks point-umaze --agents rlpd --rewards recorded"
+    assert cli.experiment_of(cli.tyro.cli(cli.Sweep, args=line.split())).rewards == "recorded"
+    first, second = (manifests.begun(e, runner.plan(e)) for e in (own, kept))
+    assert manifests.difference(first, second, manifests.IDENTITY) == ("rewards", '"task"', '"recorded"')
+    assert manifests.experiment_of({**second, "agent_files": {}}, tmp_path).rewards == "recorded"
+    first.pop("rewards")  # as manifests were before there was a choice
+    assert manifests.difference(first, manifests.begun(own, runner.plan(own)), manifests.IDENTITY) is None
 
 
 def strip(frame):
