@@ -87,7 +87,7 @@ def experiment_of(args: Sweep):
         raise UserError("sweep: give an experiment file, or --tasks and --agents (`expo-bench list` shows them)")
     given = {
         name: getattr(args, name)
-        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "engine", "precision", "block_rows", "name")
+        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "rewards", "engine", "precision", "block_rows", "name")
         if getattr(args, name) is not None
     }
     of_agent: dict[str, dict[str, str]] = {}

@@ -51,6 +51,8 @@ class Sweep:
     dataset: str | None = None
     """offline data: a file (.pickle, .hdf5, .npz; `expo-bench data inspect`), a fetched dataset by name (`expo-bench data fetch`), or
     'none'; default: the task's own demonstrations"""
+    rewards: Literal["task", "recorded"] | None = None
+    """of the offline data: what the task says of the recorded transitions (default), or rewards, ends and successes as recorded"""
     episodes: int | None = None
     """use only the first episodes of the data; short for --protocol episodes=..."""
     engine: Literal["auto", "mjx", "mujoco"] | None = None

@@ -120,22 +120,26 @@ def load(source: str | Path, *, max_episode_length: int | None = None, with_stat
 def prepare(dataset: OfflineDataset, env: Any, source: str, *, relabel: bool = True) -> tuple[OfflineDataset, list[str]]:
     """(what training consumes, warnings to print once): checked against the task, actions clipped, relabelled by the task.
 
-    `relabel=False` keeps the recorded rewards and ends. Raises UserError where the data do not fit the task, see `checks.check`.
+    `relabel=False` keeps the recorded rewards, successes and ends; where the task gives other rewards, a warning says how often. Raises
+    UserError where the data do not fit the task, see `checks.check`, and where rewards to keep were not recorded.
     """
     from expo_bench.datasets import checks
+    from expo_bench.datasets.relabel import disagreement, task_outcome
     from expo_bench.datasets.relabel import relabel as apply
-    from expo_bench.datasets.relabel import task_outcome
 
     dataset = select_observation(dataset, env.obs_size)
     known = len(dataset.meta.get("warnings", []))
     warnings = checks.check(dataset, env, source)
     dataset = checks.clip_actions(dataset)
     says = getattr(env, "relabels", True)  # whether its reward is a function of the transition
-    if not says and not dataset.meta.get("rewards_recorded", True):
-        raise UserError(
-            f"{source}: has no rewards, and the task {env.name} cannot say them of recorded transitions; expected data with rewards"
-        )
-    if relabel and says:
+    if not (relabel and says) and not dataset.meta.get("rewards_recorded", True):
+        why = "they were to be kept as recorded" if says else f"the task {env.name} cannot say them of recorded transitions"
+        raise UserError(f"{source}: has no rewards, and {why}; expected data with rewards")
+    if says and not relabel:
+        reward, *_ = task_outcome(env)(dataset.obs, dataset.action, dataset.next_obs)
+        share, differs = disagreement(dataset.reward, reward)
+        warnings += [f"{source}: rewards kept as recorded: {differs}"] if share else []
+    elif says:
         dataset = apply(dataset, task_outcome(env))
         warnings += dataset.meta.get("warnings", [])[known:]
         if dataset.size == 0:

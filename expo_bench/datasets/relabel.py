@@ -9,6 +9,8 @@ import numpy as np
 
 from expo_bench.datasets.dataset import OfflineDataset, take, with_note
 
+SAME = 1e-3  # rewards that differ by less are the same
+
 # (obs [n, O], action [n, A], next_obs [n, O]) -> (reward [n], success [n], terminated [n]), numpy in and out
 BatchOutcome = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
@@ -30,6 +32,17 @@ def task_outcome(env: Any, rows: int = 32_768) -> BatchOutcome:
         return reward.astype(np.float32), success.astype(bool), terminated.astype(bool)
 
     return outcome
+
+
+def disagreement(recorded: np.ndarray, own: np.ndarray) -> tuple[float, str]:
+    """(share of the recorded rewards [n] that are not the task's own [n], that in words, also where a constant is all that is between)."""
+    differs = np.abs(recorded - own) > SAME
+    shift = float(np.median((recorded - own).astype(np.float64)))
+    shifted = np.abs(recorded - own - shift) > SAME
+    text = f"{differs.mean():.2%} of the transitions have another reward than the task gives"
+    if shifted.mean() < min(0.01, differs.mean()):
+        text += f", {shifted.mean():.2%} if {shift:+g} is added to the task's"
+    return float(differs.mean()), text
 
 
 def relabel(dataset: OfflineDataset, outcome: BatchOutcome) -> OfflineDataset:

@@ -12,7 +12,7 @@ import numpy as np
 from expo_bench import datasets
 from expo_bench.datasets import checks
 from expo_bench.datasets.dataset import OfflineDataset, select_observation
-from expo_bench.datasets.relabel import task_outcome
+from expo_bench.datasets.relabel import disagreement, task_outcome
 from expo_bench.errors import UserError
 
 ROWS = 256  #      transitions that are replayed, spread evenly over the file
@@ -20,7 +20,6 @@ EPISODES = 32  #   of files that record only how episodes begin: these are repla
 STRANGE = 0.5  #   of the length of the recorded steps: a prediction that is further off is no better than a guess
 EXCHANGE = 4  #    times better, from which two components are taken for exchanged
 SETTLE, APART = 20, 60
-SAME = 1e-3  #     rewards that differ by less are the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +167,6 @@ def _rewards(dataset: OfflineDataset, env: Any) -> Iterator[str]:
     if not dataset.meta.get("rewards_recorded", True):
         yield "rewards: none recorded"
         return
-    differs = np.abs(dataset.reward - reward) > SAME
-    shift = float(np.median((dataset.reward - reward).astype(np.float64)))
-    shifted = np.abs(dataset.reward - reward - shift) > SAME
-    text = f"rewards: {differs.mean():.2%} of the transitions have another reward than the task gives"
-    if shifted.mean() < min(0.01, differs.mean()):
-        text += f", {shifted.mean():.2%} if {shift:+g} is added to the task's"
-    yield text + " (training uses the task's)"
+    yield f"rewards: {disagreement(dataset.reward, reward)[1]} (training uses the task's, or these with --rewards recorded)"
     if dataset.terminated.any():
         yield f"ends: {(dataset.terminated & ~terminated).sum():,} recorded terminals are none by the task's rule"

@@ -11,6 +11,7 @@ from expo_bench import agents, userfile
 from expo_bench.errors import UserError
 
 KIND = "experiment file"
+REWARDS = ("task", "recorded")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
@@ -61,6 +62,7 @@ class Experiment:
     protocol: Mapping[str, Any] = dataclasses.field(default_factory=dict)  #           overrides for every agent
     comparison: str = "released"  #     each agent under its authors' protocol, or "equal": all under EXPO's
     dataset: str | None = None  #       a data file; None: the task's own demonstrations
+    rewards: str = "task"  #            of the data: the task's own, or with ends and successes as "recorded"
     engine: str = "auto"  #             "mjx", "mujoco" or "auto"
     precision: str = "float32"  #       of matrix products: float32, tensorfloat32 or bfloat16
     block_rows: int | None = None  #    rows per program and device; None: all rows spread evenly over the devices
@@ -92,6 +94,8 @@ def validate(experiment: Experiment) -> None:
         experiment.first_seed + choosing + experiment.seeds <= 2**31, f"seeds must stay below 2**31, got first_seed {experiment.first_seed}"
     )
     need(experiment.comparison in ("released", "equal"), f"comparison must be 'released' or 'equal', got {experiment.comparison!r}")
+    need(experiment.rewards in REWARDS, f"rewards must be 'task' or 'recorded', got {experiment.rewards!r}")
+    need(experiment.rewards == "task" or experiment.dataset != "none", "recorded rewards need a dataset, got dataset 'none'")
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
     need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
     need(experiment.block_rows is None or experiment.block_rows >= 1, f"block_rows must be at least 1, got {experiment.block_rows}")

@@ -23,7 +23,7 @@ from expo_bench.sweeps.compiled import legs_of
 from expo_bench.sweeps.experiment import Experiment, Method, Range, Search
 
 # What an experiment is. A run folder of another one is never written into.
-IDENTITY = ("experiment", "comparison", "seeds", "protocols", "programs", "agent_files", "tasks")
+IDENTITY = ("experiment", "comparison", "rewards", "seeds", "protocols", "programs", "agent_files", "tasks")
 # How it is computed. Under another plan the same seed gives other bits, and after some thousand updates other curves.
 PLAN = ("versions", "code_sha256", "platform", "device", "processor", "devices", "precision", "xla_flags", "blocks", "engines")
 # The code that the numbers come from, in the order of the package.
@@ -41,6 +41,7 @@ def begun(experiment: Experiment, programs: Sequence[grid.Program]) -> dict[str,
         "experiment": experiment.name,
         "definition": definition(experiment),
         "comparison": experiment.comparison,
+        "rewards": experiment.rewards,
         "seeds": list(range(experiment.first_seed, experiment.first_seed + experiment.seeds)),
         "protocols": grid.differences(list(programs)),
         "programs": [
@@ -169,6 +170,7 @@ def processor() -> str:
 
 # Parts of a manifest of which not everything counts.
 _COMPARED = {
+    "rewards": lambda m: m.get("rewards", "task"),  # of manifests from before there was a choice
     "agent_files": lambda m: {name: kept.get("sha256") for name, kept in (m.get("agent_files") or {}).items()},
     "tasks": lambda m: {name: {k: t.get(k) for k in ("transitions", "data_sha256")} for name, t in (m.get("tasks") or {}).items()},
     "programs": lambda m: [{k: p.get(k) for k in ("task", "agent", "variant", "rows", "config", "cells")} for p in m.get("programs") or []],

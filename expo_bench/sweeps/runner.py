@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass
 class Task:
     env: Any
-    dataset: jax.Array  # [n, W] packed, with the task's own rewards; n = 0 without data
+    dataset: jax.Array  # [n, W] packed, with the task's own rewards, or the recorded ones; n = 0 without data
     source: str
     episode_ends: tuple[int, ...] = ()  # last row of each episode
     views: dict[tuple, jax.Array] = dataclasses.field(default_factory=dict)  # what programs see of it, shared by those that see the same
@@ -71,7 +71,7 @@ def prepare_task(name: str, experiment: Experiment, programs: Sequence[grid.Prog
         source = f"the task's own demonstrations ({data.meta.get('source', 'generated')})"
     else:
         data, source = datasets.load(experiment.dataset), experiment.dataset
-    data, warnings = datasets.prepare(data, env, source)
+    data, warnings = datasets.prepare(data, env, source, relabel=experiment.rewards == "task")
     for warning in warnings:
         say(f"warning: {warning}")
     say(f"{name}: {data.size:,} offline transitions in {len(data.episode_ends)} episodes from {source}")

@@ -182,6 +182,7 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         (f"{SWEEP} --protocol reward_shift=inf", "reward_shift: expected a finite number, got 'inf'"),
         (f"{SWEEP} --online-steps -1", "online_steps must be at least 0, got -1"),
         (f"{SWEEP} --dataset none", "offline_steps need a dataset"),
+        (f"{SWEEP} --offline-steps 0 --dataset none --rewards recorded", "recorded rewards need a dataset, got dataset 'none'"),
         (f"{SWEEP} --dataset missing.npz", "missing.npz: no such file"),
         (f"{SWEEP} --dataset full", "full: found the suffix ''"),
         (f"{SWEEP} --dataset empty.npz", "empty.npz: the file is empty"),

@@ -1,12 +1,15 @@
 """A tiny task and small files of every format."""
 
 import dataclasses
+import functools
+import importlib.util
 import pickle
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
+import pytest
 
 from expo_bench.datasets.dataset import build
 
@@ -114,6 +117,42 @@ def d4rl_fields(n=10, terminals=(4,), timeouts=(9,), obs_size=2):
     obs = np.stack([np.arange(n), np.full(n, 100)], 1)[:, :obs_size]
     fields = {"observations": obs.astype(np.float32), "actions": np.zeros((n, 1), np.float32), "rewards": np.arange(n, dtype=np.float32)}
     return {**fields, "terminals": at(terminals), "timeouts": at(timeouts)}
+
+
+@functools.cache
+def door():
+    """The Adroit door on C MuJoCo, or a skip."""
+    if importlib.util.find_spec("gymnasium_robotics") is None:
+        pytest.skip("the door's model comes with gymnasium-robotics")
+    import envs
+
+    return envs.make("door", "mujoco")
+
+
+@functools.cache
+def door_episode():
+    """Fields of a D4RL file: an episode in which the hand moves at random, with the physics that D4RL records beside it."""
+    import jax
+
+    env = door()
+    where = env.physics._slices
+    state = jax.jit(env.reset)(jax.random.key(3))
+    rng, action = np.random.default_rng(0), np.zeros(28, np.float32)
+    rows = {"observations": [], "actions": [], "infos/qpos": [], "infos/qvel": []}
+    for _ in range(40):
+        action = np.clip(action + 0.3 * rng.normal(size=28), -1, 1).astype(np.float32)
+        full = np.asarray(state.data).view(np.float64)
+        for name, value in zip(rows, (state.obs, action, full[where["qpos"]], full[where["qvel"]]), strict=True):
+            rows[name].append(np.asarray(value))
+        state = env.step(state, action)
+    fields = {name: np.stack(value).astype(np.float32) for name, value in rows.items()}
+    last = np.arange(40) == 39
+    return {**fields, "rewards": np.full(40, -1.0), "terminals": ~last & last, "timeouts": last}
+
+
+def recorded_door(path, **changes):
+    """That episode as a file; fields in `changes` are others, or missing where they are None."""
+    return write_hdf5(path, {name: value for name, value in {**door_episode(), **changes}.items() if value is not None})
 
 
 def write_hdf5(path, fields):

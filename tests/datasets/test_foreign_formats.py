@@ -175,6 +175,8 @@ def test_ogbench_rewards_are_the_tasks_or_none(tmp_path, line):
 
     with pytest.raises(UserError, match="play: has no rewards, and the task line cannot say them"):
         prepare(data, Foreign(), "play")
+    with pytest.raises(UserError, match="play: has no rewards, and they were to be kept as recorded; expected data with rewards"):
+        prepare(data, line, "play", relabel=False)
 
 
 @pytest.mark.parametrize(

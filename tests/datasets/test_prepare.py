@@ -152,7 +152,10 @@ def test_prepare(line):
     data = dataclasses.replace(walk([0.2, 0.6, 1.1], ends=[2]), action=np.full((3, 1), 3.0, np.float32))
     ready, warnings = prepare(data, line, "file")
     assert ready.size == 2 and ready.success.any() and ready.action.max() == ACTION_LIMIT and len(warnings) == 1
-    assert prepare(data, line, "file", relabel=False)[0].size == 3
+    kept, warnings = prepare(data, line, "file", relabel=False)
+    np.testing.assert_array_equal(kept.reward, data.reward)
+    assert kept.size == 3 and not kept.terminated.any() and warnings[1].startswith("file: rewards kept as recorded: 100.00% of ")
+    assert len(prepare(dataclasses.replace(data, reward=np.array([-1, 0, 0], np.float32)), line, "file", relabel=False)[1]) == 1
     _, warnings = prepare(walk([0.2], ends=[0]), line, "file")
     assert warnings == ["file: no transition fulfils the task line"]
 

@@ -2,12 +2,10 @@
 
 import dataclasses
 import functools
-import importlib.util
 
-import jax
 import numpy as np
 import pytest
-from small_files import write_hdf5
+from small_files import door, recorded_door
 
 import envs
 from expo_bench.datasets import generate, load, npz, replayed
@@ -60,31 +58,6 @@ def test_other_actions_are_found_by_the_replay(tmp_path):
     env, data = push()
     with pytest.raises(UserError, match="are observation order, actions and dynamics those of the task"):
         lines(tmp_path, dataclasses.replace(data, action=-data.action), env)
-
-
-@functools.cache
-def door():
-    if importlib.util.find_spec("gymnasium_robotics") is None:
-        pytest.skip("the door's model comes with gymnasium-robotics")
-    return envs.make("door", "mujoco")
-
-
-def recorded_door(path, **changes):
-    """A D4RL file of one episode in which the hand moves at random, with the physics that D4RL records beside it."""
-    env = door()
-    where = env.physics._slices
-    state = jax.jit(env.reset)(jax.random.key(3))
-    rng, action = np.random.default_rng(0), np.zeros(28, np.float32)
-    rows = {"observations": [], "actions": [], "infos/qpos": [], "infos/qvel": []}
-    for _ in range(40):
-        action = np.clip(action + 0.3 * rng.normal(size=28), -1, 1).astype(np.float32)
-        full = np.asarray(state.data).view(np.float64)
-        for name, value in zip(rows, (state.obs, action, full[where["qpos"]], full[where["qvel"]]), strict=True):
-            rows[name].append(np.asarray(value))
-        state = env.step(state, action)
-    fields = {name: np.stack(value).astype(np.float32) for name, value in rows.items()}
-    last = np.arange(40) == 39
-    return write_hdf5(path, {**fields, "rewards": np.full(40, -1.0), "terminals": ~last & last, "timeouts": last, **changes})
 
 
 def test_a_file_with_recorded_physics(tmp_path):

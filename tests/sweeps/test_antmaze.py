@@ -1,48 +1,56 @@
-"""RLPD, EXPO and IDQL through the sweep on AntMaze in C MuJoCo: that task, data and agents fit together."""
+"""EXPO, RLPD and IDQL through the sweep on AntMaze: that task, data and agents fit together."""
 
-from pathlib import Path
-
-import numpy as np
+import jax
 import pytest
-from toy import SMALL
+import three_agents
 
-import expo_bench
+import envs
+from envs import registry
 from expo_bench import Experiment
-from expo_bench.datasets import generate, npz
-from expo_bench.datasets.dataset import OfflineDataset
+from expo_bench.datasets import generate
+from expo_bench.sweeps import runner
 
-PROTOCOL = {"offline_steps": 4, "warmup_steps": 4, "online_steps": 12, "updates": 2, "batch_size": 8, "eval_every": 12, "eval_episodes": 1}
-
-
-def run_on(file: Path, agents: list[str]) -> None:
-    protocol = {name: value for name, value in PROTOCOL.items() if name != "offline_steps" or "rlpd" not in agents}
-    ant = Experiment("ant", ["antmaze-umaze"], agents, seeds=1, engine="mujoco", dataset=str(file), config=SMALL, protocol=protocol)
-    found = expo_bench.run(ant, file.parent / "run")
-    last = found[found.env_step == 12].set_index("agent")
-    assert set(last.index) == set(agents) and not found.diverged.any() and (found.blowups == 0).all()
-    assert (last.episode_length == 700).all() and (last.success == 0).all()  # nobody crosses the maze after a dozen steps
-    assert (last.grad_step >= 8 * 2).all()
+MAZES = [name for name, info in registry.TASKS.items() if info.suite == "antmaze"]
 
 
-def test_rlpd_on_antmaze(tmp_path):
-    rng = np.random.default_rng(0)
-    obs = rng.uniform(-0.1, 0.1, (40, 29)).astype(np.float32)
-    obs[:, 2:7] = (0.6, 1, 0, 0, 0)
-    next_obs = obs.copy()
-    next_obs[:, :3] += 0.1 * obs[:, 15:18]  # as it moves, or the data's order of observations would be doubted
-    next_obs[:, 7:15] += 0.1 * obs[:, 21:29]
-    ends, none = np.arange(40) % 20 == 19, np.zeros(40, bool)
-    action = rng.uniform(-1, 1, (40, 8)).astype(np.float32)
-    data = OfflineDataset(
-        obs, action, np.zeros(40, np.float32), none, ends, next_obs, none, {"format": npz.FORMAT, "task": "antmaze-umaze"}
-    )
-    npz.write(data, tmp_path / "ant.npz")
-    run_on(tmp_path / "ant.npz", ["rlpd"])
+def check(last):
+    assert (last.success == 0).all() and (last.episode_return == 0).all()  # nobody crosses the maze after a few steps
+
+
+@pytest.mark.parametrize("task", ["antmaze-large-diverse", "antmaze-minari-umaze"])
+def test_the_agents_on_an_antmaze(task, monkeypatch, tmp_path):
+    three_agents.shorten(monkeypatch, task, 50)
+    check(three_agents.run(monkeypatch, task, tmp_path))
+
+
+def test_all_mazes_of_an_ant_are_one_program():
+    """They differ in numbers only, so that one maze with the agents stands for all."""
+    assert len(MAZES) == 13
+
+    def shapes(task):
+        env = envs.make(task, "mujoco")
+        state = jax.eval_shape(env.reset, jax.random.key(0))
+        after = jax.eval_shape(env.step, state, jax.ShapeDtypeStruct((env.action_size,), "float32"))
+        return jax.tree.map(lambda x: (x.shape, str(x.dtype)), (state, after))
+
+    first = shapes(MAZES[0])
+    assert all(shapes(task) == first for task in MAZES[1:])
+    programs = runner.plan(Experiment("all", MAZES, three_agents.AGENTS, seeds=1))
+    assert len(programs) == len(MAZES) * 3
+    assert len({repr((p.agent, p.config, p.protocol)) for p in programs}) == 3, "the mazes' settings are the same"
 
 
 @pytest.mark.soak
-def test_expo_and_idql_on_the_demonstrators_data(tmp_path):
+def test_the_agents_on_the_demonstrators_data(monkeypatch, tmp_path):
     data = generate.generate("antmaze-umaze", tmp_path / "ant.npz", episodes=2)
     assert data.obs.shape[1] == 29 and data.action.shape[1] == 8 and set(data.reward) <= {0, 1}
     assert 30 < data.size <= 2 * 700 and not (data.terminated & ~data.success).any()
-    run_on(tmp_path / "ant.npz", ["expo", "idql"])
+    check(three_agents.run(monkeypatch, "antmaze-umaze", tmp_path, data=tmp_path / "ant.npz"))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("agent", three_agents.AGENTS)
+@pytest.mark.parametrize("task", ["antmaze-umaze", "antmaze-minari-umaze"])
+def test_an_agent_on_an_antmaze_in_mjx(task, agent, monkeypatch, tmp_path):
+    three_agents.shorten(monkeypatch, task, 10)
+    check(three_agents.run(monkeypatch, task, tmp_path, agents=(agent,), engine="mjx"))

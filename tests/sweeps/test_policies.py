@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from killed_sweep import AGENT, LINEAR, RLPD, run, signal_at
+from shared_programs import Shared
 from toy import Walk
 
 import expo_bench
@@ -23,11 +24,14 @@ from expo_bench.sweeps.schedule import Evaluation
 BOTH = dataclasses.replace(LINEAR, methods=[Method(AGENT), "rlpd"], vary={"tiny_agent.rate": (0.01, 0.05)})
 MEASURED = ("score", "episode_return", "success", "episode_length", "q_value", "q_bias")
 
+SHARED = Shared()
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         killed_sweep.use_the_toy(patch.setattr)
+        SHARED.use(patch)
         patch.setattr(program, "CHUNK_SECONDS", 2.0)
         path = tmp_path_factory.mktemp("runs") / "both"
         run(path, BOTH, checkpoint_minutes=10)
@@ -37,6 +41,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
     killed_sweep.use_the_toy(monkeypatch.setattr)
+    SHARED.use(monkeypatch)
 
 
 def rows(folder):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import functools
 import json
 import os
 import random
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from killed_sweep import EXPERIMENT, LINEAR, RLPD, TWO, run, signal_at
+from shared_programs import Shared
 
 from analysis.load import load
 from analysis.report import text_table
@@ -27,7 +27,6 @@ from expo_bench import UserError, cli
 from expo_bench.errors import Interrupted
 from expo_bench.protocol import Protocol
 from expo_bench.sweeps import checkpoints, devices, program, results
-from expo_bench.sweeps.compiled import Builder
 from expo_bench.sweeps.folder import RunFolder
 from expo_bench.sweeps.interrupts import Interrupts
 from expo_bench.sweeps.schedule import legs
@@ -39,23 +38,12 @@ LINE = (
 )
 
 
-@functools.cache
-def compiled_once():
-    """A `Builder.submit` that builds a program of this module once: what it costs is mostly tracing."""
-    submit, built = Builder.submit, {}
-
-    def once(builder, program, env, dataset, block):
-        key = repr((program.agent, program.config, program.protocol, len(program.rows), block))
-        if key not in built:
-            built[key] = submit(builder, program, env, dataset, block)()
-        return lambda: built[key]
-
-    return once
+SHARED = Shared()
 
 
 def prepare(patch):
     killed_sweep.use_the_toy(patch.setattr)
-    patch.setattr(Builder, "submit", compiled_once())
+    SHARED.use(patch)
 
 
 @pytest.fixture(autouse=True)
