@@ -167,7 +167,7 @@ class Sweep:
     def _compile(self, left: Sequence[int]) -> dict[int, Compiled]:
         began = time.perf_counter()
         compiled = {}
-        with contextlib.closing(Builder(self.devices, self.experiment.precision)) as builder:
+        with contextlib.closing(Builder(self.devices, self.experiment.precision, self.experiment.denoiser_precision)) as builder:
             waiting = {i: builder.submit(w.program, w.env, w.dataset, w.block) for i in left for w in [self.work[i]]}
             for n, (i, wait) in enumerate(waiting.items()):
                 self.progress.update(f"compiling {n + 1}/{len(left)}: {self.work[i].program.label}")
