@@ -204,25 +204,33 @@ def update_work(agent: str, size: str) -> Work:
     return flops.learning(agent, config, Spec(19, 7 * protocol.chunk, protocol.batch_size, protocol.updates), protocol.chunk)
 
 
-def fitted(points: Sequence[tuple[Work, float]], peak: float) -> End:
-    """Utilisation and seconds per product that predict measured seconds best: least squares of log(predicted / measured) on a grid."""
+def fitted(points: Sequence[tuple[Work, float]]) -> Device:
+    """The machine that predicts measured seconds best, by its FLOP/s and seconds per product: least squares of log(predicted / measured) on a grid."""
     flop, count, took = (np.array(x) for x in zip(*((work.flop, work.products, s) for work, s in points), strict=True))
-    utilisation, price = np.meshgrid(np.linspace(0.1, 1.0, 181), np.geomspace(1e-7, 1e-4, 181))
-    predicted = flop / (utilisation[..., None] * peak) + count * price[..., None]
-    at = np.unravel_index(np.argmin(np.mean(np.log(predicted / took) ** 2, axis=-1)), utilisation.shape)
-    return End(float(utilisation[at]), False, float(price[at]))
+    rate, price = np.meshgrid(np.geomspace(1e10, 1e13, 301), np.geomspace(1e-7, 1e-4, 301))
+    predicted = flop / rate[..., None] + count * price[..., None]
+    at = np.unravel_index(np.argmin(np.mean(np.log(predicted / took) ** 2, axis=-1)), rate.shape)
+    end = End(1.0, False, float(price[at]))
+    return Device("fitted", {"float32": float(rate[at])}, np.inf, np.inf, end, end)
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------------------------------
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rows)) + "\n"
+    line = lambda cells: f"| {' | '.join(cells)} |"
+    return "\n".join([line(head), "|---" * len(head) + "|", *map(line, rows)]) + "\n"
+
+
+def number(value: float) -> str:
+    """Three digits, and no powers of ten."""
+    return f"{value:,.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def hours(*values: float) -> str:
     """ "3.1 to 52", of seconds."""
-    return " to ".join(f"{value / 3600:,.2g}" if value < 36e4 else f"{value / 3600:,.0f}" for value in values)
+    shown = [f"{h:,.0f}" if h >= 9.95 else f"{h:.2g}" if h >= 0.01 else "0.00" for h in (value / 3600 for value in values)]
+    return " to ".join(dict.fromkeys(shown))
 
 
 def work_table(names: Sequence[str]) -> str:
@@ -234,34 +242,44 @@ def work_table(names: Sequence[str]) -> str:
         rows.append(
             [
                 f"`{name}`",
-                *(f"{w.flop / 1e9:,.3g}" for w in work.values()),
-                f"{lift.bytes / 1e9:,.3g}",
+                *(number(w.flop / 1e9) for w in work.values()),
+                number(lift.bytes / 1e9),
                 f"{lift.flop / max(lift.bytes, 1):,.0f}",
                 f"{lift.products:,.0f}",
-                f"{costs(name, 'lift').pretrain.flop / 1e9:,.3g}",
+                number(costs(name, "lift").pretrain.flop / 1e9),
             ]
         )
     head = ["agent", "GFLOP: lift", "antmaze", "pen", "relocate", "GB (lift)", "FLOP per byte", "products", "GFLOP per offline step"]
     return markdown(head, rows)
 
 
-def check_table(peak: float, points: Sequence[Point] | None = None) -> str:
-    """Predicted and measured milliseconds of an update, with the two constants fitted to all of these points."""
-    points = measured() if points is None else points
-    work = [update_work(point.agent, point.size) for point in points]
-    end = fitted([(w, p.seconds) for w, p in zip(work, points, strict=True)], peak)
-    cpu = Device("cpu", {"float32": peak}, 1.0, 0.0, end, end)
-    ratios = {p: seconds(w, cpu, end, "float32") / p.seconds for w, p in zip(work, points, strict=True)}
+def check_table() -> str:
+    """Predicted and measured milliseconds of an update, by the two constants that are fitted to all of these points."""
+    points = measured()
+    work = {p: update_work(p.agent, p.size) for p in points}
+    cpu = fitted([(work[p], p.seconds) for p in points])
+    predicted = {p: seconds(work[p], cpu, cpu.best, "float32") for p in points}
     by_agent: dict[str, dict[str, Point]] = {}
     for point in points:
         by_agent.setdefault(point.agent, {})[point.size] = point
-    cell = lambda p: [f"{1e3 * p.seconds:,.3g}", f"{1e3 * p.seconds * ratios[p]:,.3g}", f"{ratios[p]:.2f}"] if p else ["-"] * 3
+
+    def cell(p: Point | None) -> list[str]:
+        if p is None:
+            return ["-"] * 4
+        return [
+            number(1e3 * p.seconds),
+            number(1e3 * predicted[p]),
+            f"{predicted[p] / p.seconds:.2f}",
+            f"{work[p].flop / p.seconds / 1e9:,.0f}",
+        ]
+
     lines = [[f"`{name}`", *cell(own.get("paper")), *cell(own.get("quickstart"))] for name, own in sorted(by_agent.items())]
-    spread = [abs(np.log(r)) for r in ratios.values()]
-    text = markdown(["agent", "paper: ms", "predicted", "ratio", "quickstart: ms", "predicted", "ratio"], lines)
+    each = ["predicted", "ratio", "GFLOP/s"]
+    spread = [abs(np.log(predicted[p] / p.seconds)) for p in points]
+    text = markdown(["agent", "paper: ms", *each, "quickstart: ms", *each], lines)
     return text + (
-        f"\nPeak {peak / 1e9:,.0f} GFLOP/s (measured); fitted: utilisation {end.utilisation:.2f}, {1e6 * end.per_product:.2g} microseconds per "
-        f"product. Half of the {len(points)} points are predicted within a factor of {np.exp(statistics.median(spread)):.2f}, all within "
+        f"\nFitted to these points: {cpu.peak['float32'] / 1e9:,.0f} GFLOP/s and {1e6 * cpu.best.per_product:.2g} microseconds per product. "
+        f"Half of the {len(points)} points are predicted within a factor of {np.exp(statistics.median(spread)):.2f}, all within "
         f"{np.exp(max(spread)):.2f}.\n"
     )
 
@@ -275,7 +293,7 @@ def seed_table(device: Device, names: Sequence[str], precisions: Sequence[str], 
             ends = [time_of(name, task, device, end, precision, count, cores).total / count for end in (device.best, device.worst)]
             cells.append(hours(*ends))
         physics = time_of(name, task, device, device.best, precisions[-1], 1, cores).physics
-        rows.append([f"`{name}`", *cells, f"{physics / 3600:.2g}"])
+        rows.append([f"`{name}`", *cells, hours(physics)])
     return markdown(
         ["agent", *(f"1 seed, {p}" for p in precisions), f"of {SEEDS} seeds, {precisions[-1]}", "of which physics (1 seed)"], rows
     )
@@ -311,11 +329,11 @@ def memory_table(device: Device, names: Sequence[str]) -> str:
     return markdown(["agent", "lift: MiB", fit, "antmaze-large: MiB", fit, "relocate: MiB", fit], rows)
 
 
-def tables(device: Device, names: Sequence[str], counted: Sequence[str], precision: str, cores: int, cpu_peak: float) -> dict[str, str]:
+def tables(device: Device, names: Sequence[str], counted: Sequence[str], precision: str, cores: int) -> dict[str, str]:
     of_agents, of_tasks = plan_tables(device, names, precision, cores)
     return {
         "work": work_table(counted),
-        "check": check_table(cpu_peak),
+        "check": check_table(),
         "seed": seed_table(device, names, tuple(reversed(device.peak)), cores),
         "plan by agent": of_agents,
         "plan by task": of_tasks,
@@ -340,19 +358,16 @@ def main(argv: list[str] | None = None) -> None:
         "--per-product", nargs=2, type=float, default=(1e6 * H100.worst.per_product, 1e6 * H100.best.per_product), help="microseconds"
     )
     parser.add_argument("--cores", type=int, default=CORES, help="of the host, for physics, per device")
-    parser.add_argument("--cpu-peak", type=float, default=CPU_PEAK / 1e9, help="GFLOP/s of the machine of docs/update_times.md")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/scaling.md")
     args = parser.parse_args(argv)
     peak = {args.precision: args.peak * 1e12} if args.peak else H100.peak
     ends = [End(u, memory, 1e-6 * p) for u, p, memory in zip(args.utilisation, args.per_product, (True, False), strict=True)]
     device = Device("given" if args.peak else H100.name, peak, args.bandwidth * 1e12, args.memory * 1e9, ends[1], ends[0])
-    for name, table in tables(device, args.agents, args.counted, args.precision, args.cores, args.cpu_peak * 1e9).items():
+    for name, table in tables(device, args.agents, args.counted, args.precision, args.cores).items():
         print(f"{name}\n\n{table}")
         if args.write:
             into_page(PAGE, "scaling", name, table)
 
-
-CPU_PEAK = 400e9  # python -m benchmarks.machine, two cores
 
 if __name__ == "__main__":
     main()

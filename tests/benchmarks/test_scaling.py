@@ -26,8 +26,8 @@ def test_seconds_by_hand():
 
 def test_the_fit_finds_the_constants_that_made_the_points():
     work = [Work(10.0**e, 0.0, n) for e in range(6, 13) for n in (10.0, 1000.0)]
-    end = scaling.fitted([(w, w.flop / (0.4 * 1e12) + 3e-6 * w.products) for w in work], peak=1e12)
-    assert end.utilisation == pytest.approx(0.4, rel=0.02) and end.per_product == pytest.approx(3e-6, rel=0.05)
+    device = scaling.fitted([(w, w.flop / 4e11 + 3e-6 * w.products) for w in work])
+    assert device.peak["float32"] == pytest.approx(4e11, rel=0.03) and device.best.per_product == pytest.approx(3e-6, rel=0.05)
 
 
 def test_the_tasks_are_the_papers_and_those_of_the_suite_have_its_sizes():
@@ -89,10 +89,11 @@ def test_the_tables_stand_in_the_page(cheap, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "PAGE", page)
     scaling.main(["--agents", "rlpd", "--counted", "rlpd", "sac", "--write"])
     text = page.read_text()
+    assert scaling.hours(3600.0, 1e6) == "1 to 278" and scaling.hours(1.0, 2.0) == "0.00" and scaling.number(1234.5) == "1,234"
     assert (
         "| `rlpd` | 1,000 | 1,000 |" in text and "| `sac` | 1,000 |" in text and "<!-- scaling: memory -->\n| agent | lift: MiB |" in text
     )
-    assert capsys.readouterr().out.count("\n| ---") == 6
+    assert capsys.readouterr().out.count("\n|---") == 6
     scaling.main(["--agents", "rlpd", "--counted", "rlpd", "--peak", "312", "--bandwidth", "2", "--memory", "40"])
     assert "rows per 40 GB" in capsys.readouterr().out and page.read_text() == text
 
