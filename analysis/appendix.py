@@ -133,7 +133,8 @@ def _span(seeds: Sequence[int]) -> str:
 def appendix_section(manifests: Sequence[Manifest]) -> str:
     parts = []
     for manifest in manifests:
-        shown = ("imported", "created", "finished", "git_commit", "device", "devices", "precision", "block_rows", "seeds")
+        computed = ("git_commit", "device", "devices", "precision", "denoiser_precision", "block_rows")
+        shown = ("imported", "created", "finished", *computed, "seeds")
         facts = [[key.replace("_", " "), _value(manifest.get(key))] for key in shown if manifest.get(key) is not None]
         parts += [f"<h3>{page.escape(manifest.data['experiment'])}</h3>", page.paragraph(f"run folder {manifest.folder.name}", "note")]
         parts.append(page.code(manifest.get("command", "the manifest has no command")))

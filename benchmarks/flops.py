@@ -27,15 +27,16 @@ class Work(NamedTuple):
 
     flop: float
     bytes: float  # of the operands and results of all products: what moves if no product finds anything in a cache
+    products: float  # how many there are
 
     def __add__(self, other: Work) -> Work:  # type: ignore[override]
-        return Work(self.flop + other.flop, self.bytes + other.bytes)
+        return Work(*map(sum, zip(self, other, strict=True)))
 
     def times(self, factor: float) -> Work:
-        return Work(self.flop * factor, self.bytes * factor)
+        return Work(*(factor * x for x in self))
 
 
-NOTHING = Work(0.0, 0.0)
+NOTHING = Work(0.0, 0.0, 0.0)
 
 # -- counted from a program ----------------------------------------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ def _product(equation: Any) -> Work:
     (contracted, _), _ = equation.params["dimension_numbers"]
     out, left = equation.outvars[0].aval, equation.invars[0].aval
     moved = sum(math.prod(x.aval.shape) * x.aval.dtype.itemsize for x in (*equation.invars, *equation.outvars))
-    return Work(2.0 * math.prod(out.shape) * math.prod(left.shape[i] for i in contracted), float(moved))
+    return Work(2.0 * math.prod(out.shape) * math.prod(left.shape[i] for i in contracted), float(moved), 1.0)
 
 
 def _parts(params: dict[str, Any]) -> Iterator[Any]:
@@ -76,13 +77,39 @@ def learning(agent: str, config: Any, spec: Spec, chunk: int = 1) -> Work:
     made = agents.load(agent).make(config, spec)
     if made.learn is None:
         return NOTHING
-    shape = lambda *s: jax.ShapeDtypeStruct((spec.updates, spec.batch_size, *s), jnp.float32)
-    valid = shape(chunk) if chunk > 1 else None
-    batches = Batch(
-        shape(spec.obs_size), shape(spec.action_size), shape(), shape(), shape(spec.obs_size), valid, shape() if made.mc_return else None
-    )
+    batches = _batches(made, spec, (spec.updates, spec.batch_size), chunk)
     call = lambda state, batches, key: made.learn(state, batches, made.draw(key))
     return products(jax.make_jaxpr(call)(_state(made), batches, jax.random.key(0)).jaxpr)
+
+
+def pretraining(agent: str, config: Any, spec: Spec, chunk: int = 1) -> Work:
+    """One gradient step of the offline phase with its draws."""
+    made = agents.load(agent).make(config, spec)
+    if made.pretrain is None:
+        return NOTHING
+    call = lambda state, batch, key: made.pretrain(state, batch, made.draw_pretrain(key))
+    return products(jax.make_jaxpr(call)(_state(made), _batches(made, spec, (spec.batch_size,), chunk), jax.random.key(0)).jaxpr)
+
+
+def evaluating(agent: str, config: Any, spec: Spec, episodes: int) -> Work:
+    """One decision in each of the episodes of an evaluation, with the critics' estimate of it."""
+    made = agents.load(agent).make(config, spec)
+
+    def decide(state: Any, obs: jax.Array, key: jax.Array) -> Any:
+        action, _ = made.act(state, obs, made.draw_act(key, False), explore=False)
+        return action if made.value is None else made.value(state, obs, action)
+
+    obs, keys = jax.ShapeDtypeStruct((episodes, spec.obs_size), jnp.float32), jax.random.split(jax.random.key(0), episodes)
+    return products(jax.make_jaxpr(jax.vmap(decide, in_axes=(None, 0, 0)))(_state(made), obs, keys).jaxpr)
+
+
+def _batches(made: Any, spec: Spec, lead: tuple[int, ...], chunk: int) -> Batch:
+    """The shapes of batches [*lead]."""
+    shape = lambda *s: jax.ShapeDtypeStruct((*lead, *s), jnp.float32)
+    valid = shape(chunk) if chunk > 1 else None
+    return Batch(
+        shape(spec.obs_size), shape(spec.action_size), shape(), shape(), shape(spec.obs_size), valid, shape() if made.mc_return else None
+    )
 
 
 def acting(agent: str, config: Any, spec: Spec) -> Work:

@@ -22,6 +22,7 @@ def gemm_rate(shape: tuple[int, int, int], devices: list, precision: str) -> flo
     import jax
     import jax.numpy as jnp
 
+    from expo_bench.precision import products
     from expo_bench.sweeps import devices as device_rows
 
     m, k, n = shape
@@ -33,7 +34,7 @@ def gemm_rate(shape: tuple[int, int, int], devices: list, precision: str) -> flo
     basis = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (n, k)))[0]
     start = jax.random.normal(jax.random.key(1), (m, k))
     rows = [jnp.broadcast_to(x, (len(devices), *x.shape)) for x in (start, basis.T, basis)]
-    with jax.default_matmul_precision(precision):
+    with products(precision, platform=devices[0].platform):
         call = device_rows.over_rows(chain, devices, (True, True, True, False)).lower(*rows, jnp.int32(1)).compile()
     rows = [jax.device_put(x, s) for x, s in zip(rows, call.input_shardings[0], strict=False)]
 

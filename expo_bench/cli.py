@@ -52,7 +52,7 @@ def pairs(items: Sequence[str], option: str, *, empty: bool = False) -> dict[str
     return result
 
 
-PLAN_OPTIONS = ("engine", "precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
+PLAN_OPTIONS = ("engine", "precision", "denoiser_precision", "block_rows")  # of a sweep that goes on: --resume-anyway takes others
 OF_SLURM = ("gpus_per_node", "nodes", "partition", "account", "time", "slurm")
 OF_CLUSTER = ("jobs", "cpus_per_task", *OF_SLURM)
 OF_HOSTS = ("coordinator", "processes", "process")
@@ -87,7 +87,7 @@ def experiment_of(args: Sweep):
         raise UserError("sweep: give an experiment file, or --tasks and --agents (`expo-bench list` shows them)")
     given = {
         name: getattr(args, name)
-        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "rewards", "engine", "precision", "block_rows", "name")
+        for name in ("tasks", "seeds", "first_seed", "comparison", "dataset", "rewards", "name", *PLAN_OPTIONS)
         if getattr(args, name) is not None
     }
     of_agent: dict[str, dict[str, str]] = {}

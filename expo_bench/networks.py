@@ -6,6 +6,7 @@ Shape letters: O observation, A action, H hidden width, K critics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from expo_bench import precision
+
 Params = Any
+
+Dense = partial(nn.Dense, dot_general=precision.dot_general)
 
 
 class MLP(nn.Module):
@@ -31,7 +36,7 @@ class MLP(nn.Module):
         if self.norm_input:
             x = nn.LayerNorm(name="norm_input")(x)
         for i, width in enumerate(self.widths):
-            x = nn.Dense(width, name=f"dense_{i}")(x)
+            x = Dense(width, name=f"dense_{i}")(x)
             if masks is not None:
                 x = x * masks[i]
             if self.norm == "pre":
@@ -39,7 +44,7 @@ class MLP(nn.Module):
             x = self.activation(x)
             if self.norm == "post":
                 x = nn.LayerNorm(name=f"norm_{i}")(x)
-        return x if self.out is None else nn.Dense(self.out, name="out")(x)
+        return x if self.out is None else Dense(self.out, name="out")(x)
 
 
 class TanhGaussian(nn.Module):
@@ -55,8 +60,8 @@ class TanhGaussian(nn.Module):
     def __call__(self, x: jax.Array, masks: Sequence[jax.Array] | None = None) -> tuple[jax.Array, jax.Array]:
         """x [..., I] -> mean [..., A], log_std [..., A]."""
         x = MLP(self.widths, activation=self.activation, norm=self.norm, name="trunk")(x, masks)
-        mean = nn.Dense(self.action_size, name="mean")(x)
-        log_std = nn.Dense(self.action_size, name="log_std")(x)
+        mean = Dense(self.action_size, name="mean")(x)
+        log_std = Dense(self.action_size, name="log_std")(x)
         return mean, jnp.clip(log_std + self.log_std_offset, -20.0, 2.0)
 
 
@@ -69,8 +74,8 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         y = x if mask is None else x * mask
         y = nn.LayerNorm(name="norm")(y)
-        y = nn.swish(nn.Dense(4 * self.hidden, name="wide")(y))
-        return x + nn.Dense(self.hidden, name="narrow")(y)
+        y = nn.swish(Dense(4 * self.hidden, name="wide")(y))
+        return x + Dense(self.hidden, name="narrow")(y)
 
 
 class Denoiser(nn.Module):
@@ -89,12 +94,12 @@ class Denoiser(nn.Module):
     def setup(self) -> None:
         cond = 2 * self.time_features
         self.frequencies = self.param("frequencies", nn.initializers.zeros, (self.time_features // 2, 1))
-        self.cond_0 = nn.Dense(cond)
-        self.cond_1 = nn.Dense(cond)
+        self.cond_0 = Dense(cond)
+        self.cond_1 = Dense(cond)
         self.in_kernel = self.param("in_kernel", nn.initializers.zeros, (self.action_size + self.obs_size + cond, self.hidden))
         self.in_bias = self.param("in_bias", nn.initializers.zeros, (self.hidden,))
         self.block = [ResidualBlock(self.hidden) for _ in range(self.blocks)]
-        self.out = nn.Dense(self.action_size)
+        self.out = Dense(self.action_size)
 
     def fourier(self, t: jax.Array) -> jax.Array:
         """t [...] (the raw step index as a float) -> [..., time_features]: cos | sin of 2 pi t w with learnable w."""
@@ -106,15 +111,15 @@ class Denoiser(nn.Module):
 
     def time(self, t: jax.Array) -> jax.Array:
         """t [...] -> [..., H], the time's share of the first layer."""
-        return self.cond(t) @ self.in_kernel[self.action_size + self.obs_size :]
+        return precision.matmul(self.cond(t), self.in_kernel[self.action_size + self.obs_size :])
 
     def state(self, obs: jax.Array) -> jax.Array:
         """obs [..., O] -> [..., H], the observation's share of the first layer."""
-        return obs @ self.in_kernel[self.action_size : self.action_size + self.obs_size] + self.in_bias
+        return precision.matmul(obs, self.in_kernel[self.action_size : self.action_size + self.obs_size]) + self.in_bias
 
     def __call__(self, noisy: jax.Array, state: jax.Array, time: jax.Array, masks: jax.Array | None = None) -> jax.Array:
         """noisy [..., A], state and time [..., H] (broadcast against each other) -> [..., A]; masks [blocks, ..., H]."""
-        x = noisy @ self.in_kernel[: self.action_size] + state + time
+        x = precision.matmul(noisy, self.in_kernel[: self.action_size]) + state + time
         for i, block in enumerate(self.block):
             x = block(x, None if masks is None else masks[i])
         return self.out(nn.swish(x))

@@ -58,7 +58,10 @@ class Sweep:
     engine: Literal["auto", "mjx", "mujoco"] | None = None
     """physics: MJX inside the program, C MuJoCo through a callback, or what suits the device"""
     precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
-    """of matrix products"""
+    """of the operands of the networks' matrix products; sums, parameters, optimisers and physics stay float32. A CPU computes float32 and
+    rounds the operands, which is slower: it shows what the curves on a GPU would be"""
+    denoiser_precision: Literal["float32", "tensorfloat32", "bfloat16"] | None = None
+    """of those of the base policy alone (default: as --precision)"""
     block_rows: int | None = None
     """rows per program and device (default: all rows spread evenly over the devices, or as many as fit into --memory)"""
     memory: str = "0.9"

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from expo_bench import networks
+from expo_bench import networks, precision
 from expo_bench.parts import diffusion, flow, optim, replay
 from expo_bench.parts.tape import Tape
 
@@ -69,11 +69,11 @@ def make(
 
     def network(params: Params, obs: jax.Array, masks: jax.Array | None = None) -> Callable:
         """(x, t) -> output, with the observation's share of the first layer computed once."""
-        state = networks.apply(net, params, obs, method=net.state)
+        state = _apply(net, params, obs, method=net.state)
 
         def run(x: jax.Array, t: jax.Array) -> jax.Array:
             index = t.astype(jnp.float32) * (steps if kind == "flow" else 1)
-            return networks.apply(net, params, x, state, networks.apply(net, params, index, method=net.time), masks)
+            return _apply(net, params, x, state, _apply(net, params, index, method=net.time), masks)
 
         return run
 
@@ -136,7 +136,7 @@ def diffusion_mlp(
     }[sampler]
 
     def predict(params: Params, obs: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-        return networks.apply(net, params, obs, x, t.astype(jnp.float32))
+        return _apply(net, params, obs, x, t.astype(jnp.float32))
 
     def draw_loss(tape: Tape, batch: int) -> LossDraws:
         return LossDraws(tape.normal((batch, action_size)), replay.index(tape.uniform((batch,)), steps), None)
@@ -168,7 +168,7 @@ def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[in
     def velocity(params: Params, obs: jax.Array) -> Callable:
         def run(x: jax.Array, t: jax.Array) -> jax.Array:
             like_x = lambda v: jnp.broadcast_to(v, (*x.shape[:-1], v.shape[-1]))
-            return networks.apply(net, params, jnp.concatenate([like_x(obs), x, like_x(t[..., None])], axis=-1))
+            return _apply(net, params, jnp.concatenate([like_x(obs), x, like_x(t[..., None])], axis=-1))
 
         return run
 
@@ -190,6 +190,12 @@ def flow_mlp(*, obs_size: int, action_size: int, steps: int, widths: Sequence[in
         sample=sample,
         predict=lambda params, obs, x, t: velocity(params, obs)(x, t),
     )
+
+
+def _apply(net: Any, params: Params, *inputs: Any, **kwargs: Any) -> jax.Array:
+    """The network's output, its products in the precision of the base policy."""
+    with precision.of_denoiser():
+        return networks.apply(net, params, *inputs, **kwargs)
 
 
 def decode(policy: BasePolicy, params: Params, obs: jax.Array, z: jax.Array) -> jax.Array:

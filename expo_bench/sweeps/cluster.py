@@ -139,7 +139,7 @@ def _cut(
     wanted = -(-(cluster.at_once or 1) // len(programs))  # parts of a program
     work = runner.work_of(programs, tasks, runner.blocks_of(experiment, programs, None), cluster.devices * wanted)
     if cluster.kind == "local" and experiment.block_rows is None:
-        with contextlib.closing(Builder(devices, experiment.precision)) as builder:
+        with contextlib.closing(Builder(devices, experiment.precision, experiment.denoiser_precision)) as builder:
             limit, data = memory_plan.limit(memory, devices), memory_plan.of_data(work)
             planned = memory_plan.plan(dict(enumerate(work)), builder, limit, data, progress.say, progress.update)
         work = [w for w, _ in planned.values()]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import Environment
+from expo_bench import precision
 from expo_bench.sweeps import devices as device_rows
 from expo_bench.sweeps import distributed
 from expo_bench.sweeps.grid import Program, Row
@@ -111,9 +112,10 @@ def peak_bytes(analysis: Any) -> int:
 class Builder:
     """Compiles the phases of many programs side by side, one thread per core (XLA releases Python's lock)."""
 
-    def __init__(self, devices: Sequence[jax.Device], precision: str) -> None:
+    def __init__(self, devices: Sequence[jax.Device], precision: str, denoiser_precision: str | None = None) -> None:
+        """Precisions of `Experiment`."""
         self.devices = list(devices)
-        self.precision = precision
+        self.precisions = (precision, denoiser_precision)
         self.pool = ThreadPoolExecutor(max_workers=max(2, device_rows.cores()))
 
     def submit(self, program: Program, env: Environment, dataset: jax.Array, block: int) -> Callable[[], Compiled]:
@@ -139,7 +141,7 @@ class Builder:
             state, _, _, hyper, dataset = arguments
             seen = jax.eval_shape(jax.vmap(functools.partial(run.nothing, phase), in_axes=(0, 0, None)), state, hyper, dataset)
             arguments = (*arguments, seen)
-        with jax.default_matmul_precision(self.precision):
+        with precision.products(*self.precisions, used[0].platform):
             lowered = device_rows.over_rows(getattr(run, phase), used, rowwise, donate).lower(*arguments)
             executable = lowered.compile(compiler_options=CPU_OPTIONS if used[0].platform == "cpu" else None)
         return executable, time.perf_counter() - start, seen

@@ -64,7 +64,8 @@ class Experiment:
     dataset: str | None = None  #       a data file; None: the task's own demonstrations
     rewards: str = "task"  #            of the data: the task's own, or with ends and successes as "recorded"
     engine: str = "auto"  #             "mjx", "mujoco" or "auto"
-    precision: str = "float32"  #       of matrix products: float32, tensorfloat32 or bfloat16
+    precision: str = "float32"  #       of the operands of matrix products, physics apart: float32, tensorfloat32 or bfloat16
+    denoiser_precision: str | None = None  # of those of the base policy; None: as `precision`
     block_rows: int | None = None  #    rows per program and device; None: all rows spread evenly over the devices
     search: Search | None = None  #     where `vary` has ranges
 
@@ -97,7 +98,9 @@ def validate(experiment: Experiment) -> None:
     need(experiment.rewards in REWARDS, f"rewards must be 'task' or 'recorded', got {experiment.rewards!r}")
     need(experiment.rewards == "task" or experiment.dataset != "none", "recorded rewards need a dataset, got dataset 'none'")
     need(experiment.engine in ("auto", "mjx", "mujoco"), f"engine must be 'auto', 'mjx' or 'mujoco', got {experiment.engine!r}")
-    need(experiment.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {experiment.precision!r}")
+    for name in ("precision", "denoiser_precision"):
+        value = getattr(experiment, name) or experiment.precision
+        need(value in PRECISIONS, f"{name} must be one of {', '.join(PRECISIONS)}, got {value!r}")
     need(experiment.block_rows is None or experiment.block_rows >= 1, f"block_rows must be at least 1, got {experiment.block_rows}")
     files: dict[str, str] = {}
     for method in experiment.all_methods():

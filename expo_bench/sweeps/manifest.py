@@ -25,9 +25,31 @@ from expo_bench.sweeps.experiment import Experiment, Method, Range, Search
 # What an experiment is. A run folder of another one is never written into.
 IDENTITY = ("experiment", "comparison", "rewards", "seeds", "protocols", "programs", "agent_files", "tasks")
 # How it is computed. Under another plan the same seed gives other bits, and after some thousand updates other curves.
-PLAN = ("versions", "code_sha256", "platform", "device", "processor", "devices", "precision", "xla_flags", "blocks", "engines")
+PLAN = (
+    "versions",
+    "code_sha256",
+    "platform",
+    "device",
+    "processor",
+    "devices",
+    "precision",
+    "denoiser_precision",
+    "xla_flags",
+    "blocks",
+    "engines",
+)
 # The code that the numbers come from, in the order of the package.
-CODE = ("agents", "parts", "training", "config.py", "distributions.py", "networks.py", "sweeps/compiled.py", "sweeps/devices.py")
+CODE = (
+    "agents",
+    "parts",
+    "training",
+    "config.py",
+    "distributions.py",
+    "networks.py",
+    "precision.py",
+    "sweeps/compiled.py",
+    "sweeps/devices.py",
+)
 
 
 def now() -> str:
@@ -77,6 +99,7 @@ def described(
         "finished": None,
         "git_commit": results.git_commit(),
         "precision": experiment.precision,
+        "denoiser_precision": experiment.denoiser_precision or experiment.precision,
         "bits_depend_on": [*PLAN[:-2], "programs.block_rows", "tasks.engine"],
         "tasks": own,
         "programs": [
@@ -176,6 +199,7 @@ _COMPARED = {
     "programs": lambda m: [{k: p.get(k) for k in ("task", "agent", "variant", "rows", "config", "cells")} for p in m.get("programs") or []],
     # One or several: XLA compiles a program for one otherwise, and an agent whose arithmetic leaves it a choice would not survive that.
     "devices": lambda m: min(m.get("devices") or 0, 2),
+    "denoiser_precision": lambda m: m.get("denoiser_precision", m.get("precision")),  # older manifests have one for both
     "blocks": lambda m: [p.get("block_rows") for p in m.get("programs") or []],
     "engines": lambda m: {name: t.get("engine") for name, t in (m.get("tasks") or {}).items()},
 }

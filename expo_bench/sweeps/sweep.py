@@ -165,7 +165,7 @@ class Sweep:
         """The programs that are left, with as many rows at a time as fit; how many these are is written down before the first one runs."""
         began = time.perf_counter()
         limit = memory_plan.limit(self.memory, self.devices)
-        with contextlib.closing(Builder(self.devices, self.experiment.precision)) as builder:
+        with contextlib.closing(Builder(self.devices, self.experiment.precision, self.experiment.denoiser_precision)) as builder:
             own = {i: self.work[i] for i in left}
             planned = memory_plan.plan(own, builder, limit, memory_plan.of_data(self.work), self.progress.say, self.progress.update)
         for i, (work, _) in planned.items():

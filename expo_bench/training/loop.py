@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from envs.core import Environment, State, Step, autoreset
 from expo_bench.agents.base import Agent, Metrics, Spec
 from expo_bench.parts import replay
+from expo_bench.precision import exactly
 from expo_bench.protocol import Protocol
 from expo_bench.training import returns, tally
 from expo_bench.training.sampling import Offline, Sampler
@@ -100,7 +101,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
     def init(seed: jax.Array, hyper: Hyper) -> RunState:
         agent_key, env_key = jax.random.split(stream(seed, INIT))
         agent, n = agent_of(hyper), protocol.num_envs
-        envs = jax.vmap(env.reset)(jax.random.split(env_key, n))
+        envs = jax.vmap(exactly(env.reset))(jax.random.split(env_key, n))
         buffer = replay.empty(capacity, env.obs_size, env.action_size)
         chunk = Chunk(jnp.zeros((n, protocol.chunk, env.action_size)), jnp.zeros(n, jnp.int32)) if protocol.chunk > 1 else None
         to_go = returns.empty(capacity, env.horizon, n) if agent.mc_return else None
@@ -139,7 +140,8 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
 
     def interact(state: RunState, env_step: jax.Array, actions: jax.Array, key: jax.Array, discount: jax.Array) -> tuple[RunState, Step]:
         """Step every environment with its action [num_envs, A] and store the true transitions."""
-        envs, steps = jax.vmap(lambda s, a, k: autoreset(env, s, a, k))(state.envs, actions, jax.random.split(key, protocol.num_envs))
+        step = exactly(lambda s, a, k: autoreset(env, s, a, k))
+        envs, steps = jax.vmap(step)(state.envs, actions, jax.random.split(key, protocol.num_envs))
         reward = protocol.learnt_reward(steps.reward)
         last = steps.terminated | steps.truncated
         rows = replay.pack(replay.Batch(steps.obs, steps.action, reward, steps.terminated, steps.next_obs), last)
@@ -222,11 +224,11 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         """E whole episodes. The keys depend on seed and evaluation alone: every agent meets the same episodes at the same evaluation."""
         agent = agent_of(hyper)
         reset_key, act_key = jax.random.split(jax.random.fold_in(stream(state.seed, EVALUATE), evaluation))
-        envs = jax.vmap(env.reset)(jax.random.split(reset_key, protocol.eval_episodes))
+        envs = jax.vmap(exactly(env.reset))(jax.random.split(reset_key, protocol.eval_episodes))
 
         def step(carry: tuple[State, jax.Array], actions: jax.Array) -> tuple[tuple[State, jax.Array], Seen]:
             envs, running = carry
-            after = jax.vmap(env.step)(envs, actions)
+            after = jax.vmap(exactly(env.step))(envs, actions)
             seen = Seen(running, running * after.reward, running * after.success, running * after.blown_up, running * after.terminated)
             return (after, running * (1.0 - (after.terminated | after.truncated))), seen
 

@@ -379,6 +379,7 @@ def test_another_plan_is_refused_unless_it_is_asked_for(stopped, whole_linear, t
         ("--resume {stopped} --seeds 3", "what to run is in its manifest; leave out --seeds"),
         ("--resume {stopped} other.py", "leave out an experiment file"),
         ("--resume {stopped} --precision bfloat16", 'precision is "float32" there and "bfloat16" here'),
+        ("--resume {stopped} --denoiser-precision bfloat16", 'denoiser_precision is "float32" there and "bfloat16" here'),
         ("--resume {stopped} --checkpoint-minutes 0", "--checkpoint-minutes must be above 0, got 0.0"),
     ],
 )

@@ -117,6 +117,7 @@ def test_what_may_be_zero_or_negative():
         ({"comparison": "fair"}, "comparison must be 'released' or 'equal'"),
         ({"engine": "bullet"}, "engine must be"),
         ({"precision": "float16"}, "precision must be one of"),
+        ({"denoiser_precision": "float16"}, "denoiser_precision must be one of float32, tensorfloat32, bfloat16, got 'float16'"),
         ({"block_rows": 0}, "block_rows must be at least 1"),
     ],
 )

@@ -151,6 +151,22 @@ def test_recorded_rewards_are_kept_where_asked_for_and_are_another_experiment(to
     assert manifests.difference(first, manifests.begun(own, runner.plan(own)), manifests.IDENTITY) is None
 
 
+def test_a_sweep_computes_the_denoiser_and_the_rest_in_their_own_precision(toy, tmp_path):
+    """`bc` is the denoiser alone: what the rest's precision is does not matter to it."""
+    only_bc = dataclasses.replace(TINY, methods=["bc"], seeds=1)
+
+    def losses(precision, denoiser):
+        folder = tmp_path / f"{precision}-{denoiser}"
+        frame = expo_bench.run(dataclasses.replace(only_bc, precision=precision, denoiser_precision=denoiser), folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["precision"], manifest["denoiser_precision"]) == (precision, denoiser or precision)
+        return frame.imitation_loss.tolist()[:1]
+
+    exact, rounded = losses("float32", None), losses("bfloat16", None)
+    assert losses("bfloat16", "float32") == exact != rounded == losses("float32", "bfloat16")
+    np.testing.assert_allclose(rounded, exact, rtol=0.02)
+
+
 def strip(frame):
     return frame.drop(columns="wall_s")
 

@@ -1,0 +1,3 @@
+from experiments import precision
+
+EXPERIMENT = precision.of("bfloat16", "bfloat16")

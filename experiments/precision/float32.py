@@ -1,0 +1,3 @@
+from experiments import precision
+
+EXPERIMENT = precision.of("float32", "float32")

@@ -1,0 +1,3 @@
+from experiments import precision
+
+EXPERIMENT = precision.of("tensorfloat32", "tensorfloat32")
