@@ -40,8 +40,9 @@ test-slurm: $(VENV)/installed-test    ## sweeps as jobs of a real Slurm, which i
 	@[ "$$(id -u)" = 0 ] || { echo "make test-slurm: only root can start a Slurm; use sudo"; exit 2; }
 	EXPO_BENCH_TEST_SLURM=1 $(BIN)/python -m pytest -m slurm -rs tests/sweeps
 
-bench: $(VENV)/installed-test         ## speed and memory as JSON
+bench: $(VENV)/installed-test         ## speed and memory as JSON, and the bars that they are held to
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.bars
 
 lint: $(VENV)/installed-test          ## ruff
 	$(BIN)/ruff check .

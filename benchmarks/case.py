@@ -87,7 +87,7 @@ class Stepper:
     """The compiled online phase of a case and the state it has reached; each call is timed until its results are there."""
 
     def __init__(self, program: grid.Program, compiled: Compiled, task: runner.Task, size: int) -> None:
-        self.calls, self.dataset, self.protocol = compiled.calls, task.dataset, program.protocol
+        self.calls, self.dataset, self.protocol = compiled.calls, task.offline_data(program), program.protocol
         self.tallies = {name: compiled.tally(name, np.full(size, -1)) for name in compiled.tallies}
         seeds, self.hyper = stack(program.rows, size)
         self.env_step = 0
@@ -160,7 +160,7 @@ def compile_case(case: Case, program: grid.Program, task: runner.Task) -> tuple[
     builder = Builder(devices, case.precision)
     began = time.perf_counter()
     try:
-        compiled = builder.submit(program, task.env, task.dataset, block)()
+        compiled = builder.submit(program, task.env, task.offline_data(program), block)()
     finally:
         builder.close()
     size = wave_rows(program, block, devices)

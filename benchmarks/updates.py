@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from benchmarks import flops
 from benchmarks.__main__ import write
-from benchmarks.case import SIZES, known_fields
+from benchmarks.case import SIZES, Size, known_fields
 from expo_bench import agents
 from expo_bench.agents.base import Spec
 from expo_bench.config import replace
@@ -35,11 +35,11 @@ REFERENCE = "rlpd"
 REPEATS, SECONDS = 5, 0.5  # timings per agent; what one aims at
 
 
-def prepare(name: str, size: str) -> tuple[Callable[[], None], Any, Protocol]:
+def prepare(name: str, size: Size) -> tuple[Callable[[], None], Any, Protocol]:
     """A function that runs one compiled `learn` of an agent and waits for it; the agent's config, and the protocol that it follows."""
     module = agents.load(name)
-    config = replace(module.Config(), name, **known_fields(name, SIZES[size].config))
-    override = {key: value for key, value in SIZES[size].protocol.items() if key in ("updates", "batch_size")}
+    config = replace(module.Config(), name, **known_fields(name, size.config))
+    override = {key: value for key, value in size.protocol.items() if key in ("updates", "batch_size")}
     protocol = replace(module.PROTOCOL, name, **override)
     spec = Spec(OBS, ACTION * protocol.chunk, protocol.batch_size, protocol.updates)
     agent = module.make(config, spec)
@@ -67,26 +67,25 @@ def random_batches(key: jax.Array, spec: Spec, chunk: int, mc_return: bool) -> B
 
 def seconds(run: Callable[[], None]) -> float:
     """Median seconds of one call over REPEATS timings of about SECONDS each."""
+    count = max(1, int(SECONDS / max(timed(run, 1), 1e-6)))
+    return statistics.median(timed(run, count) / count for _ in range(REPEATS))
+
+
+def timed(run: Callable[[], None], count: int) -> float:
+    """Seconds of `count` calls."""
     began = time.perf_counter()
-    run()
-    count = max(1, int(SECONDS / max(time.perf_counter() - began, 1e-6)))
-
-    def timing() -> float:
-        began = time.perf_counter()
-        for _ in range(count):
-            run()
-        return (time.perf_counter() - began) / count
-
-    return statistics.median(timing() for _ in range(REPEATS))
+    for _ in range(count):
+        run()
+    return time.perf_counter() - began
 
 
 def measure(names: list[str], size: str) -> list[dict[str, Any]]:
-    reference, *_ = prepare(REFERENCE, size)
+    reference, *_ = prepare(REFERENCE, SIZES[size])
     rows = []
     for name in names:
         print(f"{size}: {name} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        run, config, protocol = prepare(name, size)
+        run, config, protocol = prepare(name, SIZES[size])
         run()
         compile_s = time.perf_counter() - began
         base, own = seconds(reference), seconds(run)
