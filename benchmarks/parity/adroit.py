@@ -26,6 +26,7 @@ from benchmarks.parity.reference import Shadow
 from benchmarks.parity.table import Row
 
 NAME = "adroit"
+PAGE = "parity.md"
 TASKS = ("pen", "door", "relocate", "hammer")
 BOTH = ("float32", "float64")
 PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "rates": ("float32",)}
@@ -163,10 +164,12 @@ def changes(env: Any, data: Path) -> list[Row]:
     run = lambda system: episodes(env, Ours(env, system, "mujoco", ROWS), act)
     released = run(_system(env, shapes=False))
     rows = compared(env.name, "changes", "released", released, released)
-    variants: dict[str, dict[str, bool]] = {"no noslip solver": {"shapes": False, "noslip": False}}
-    if env.name != "relocate":  # where no cylinder collides
-        shapes = "shapes, friction of the nail" if env.name == "hammer" else "shapes"
-        variants = {shapes: {}, **variants, f"{shapes}, no noslip solver": {"noslip": False}}
+    shapes = {"relocate": "margins", "hammer": "shapes and margins, friction of the nail"}.get(env.name, "shapes and margins")
+    variants: dict[str, dict[str, bool]] = {
+        shapes: {},
+        "no noslip solver": {"shapes": False, "noslip": False},
+        f"{shapes}, no noslip solver": {"noslip": False},
+    }
     variants["the same, 8 solver and 16 line-search iterations"] = {"noslip": False, "iterations": True}
     for name, options in variants.items():
         rows += compared(env.name, "changes", name, run(_system(env, **options)), released)

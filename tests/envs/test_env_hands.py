@@ -174,8 +174,36 @@ def test_the_mjx_model_differs_where_it_says(name):
         assert np.allclose(getattr(released, field), getattr(changed, field), rtol=1e-6, atol=1e-12), field
     assert (changed.opt.iterations, changed.nsensor) == (8, int(name == "hammer"))
     assert changed.ngeom == released.ngeom and np.array_equal(released.geom_pos, changed.geom_pos)
+    colliding = ((changed.geom_contype | changed.geom_conaffinity) > 0) & (changed.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
+    assert np.all(changed.geom_margin[colliding] == 0) and np.all(released.geom_margin[colliding] > 0) == (name != "hammer")
     if name == "relocate":
-        assert np.array_equal(released.geom_type, changed.geom_type) and np.array_equal(released.geom_size, changed.geom_size)
+        spheres_and_capsules = colliding & (changed.geom_type != mujoco.mjtGeom.mjGEOM_BOX)
+        grown = released.geom_size + released.geom_margin[:, None] * (np.arange(3) < np.where(spheres_and_capsules, 1, 3)[:, None])
+        assert np.array_equal(released.geom_type, changed.geom_type)
+        assert np.allclose(changed.geom_size[colliding], grown[colliding], rtol=0, atol=1e-12)
+
+
+def test_mjx_finds_the_contacts_of_c_mujoco():
+    """A pen that rests in the hand: the same pairs touch, from the same distance on."""
+    from envs.physics import import_mjx
+
+    mjx = import_mjx()
+    model = make("pen", "mjx").physics.system.model
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, 300)  # 0.6 s, until it rests
+    mujoco.mj_forward(model, data)
+
+    def contacts(qpos):
+        found = mjx.collision(device, mjx.kinematics(device, blank.replace(qpos=qpos)))._impl.contact
+        return found.geom, found.dist - found.includemargin
+
+    device, blank = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
+    program = jax.jit(contacts).lower(data.qpos).compile(compiler_options={"xla_backend_optimization_level": 0})
+    theirs = sorted((*sorted(c.geom), c.dist - c.includemargin) for c in data.contact if c.dist < c.includemargin)
+    ours = sorted((*sorted(geom), dist) for geom, dist in zip(*map(np.asarray, program(data.qpos)), strict=True) if dist < 0)
+    boxes = [pair for *pair, _ in theirs if mujoco.mjtGeom.mjGEOM_BOX in model.geom_type[pair]]
+    assert boxes and [pair[:2] for pair in ours] == [pair[:2] for pair in theirs]
+    np.testing.assert_allclose([dist for *_, dist in ours], [dist for *_, dist in theirs], rtol=0, atol=1e-5)
 
 
 def test_a_wrong_name_of_a_model_is_one_line(robotics):
