@@ -89,9 +89,9 @@ def test_where_two_trajectories_part():
 
 def test_one_process_per_task_and_precision(monkeypatch, tmp_path):
     asked = []
-    answers = lambda module, options: asked.append((module, options)) or {"rows": [], "error": "no"}
+    answers = lambda module, options, cold: asked.append((module, options, cold)) or {"rows": [], "error": "no"}
     monkeypatch.setattr(command, "child", answers)
     assert command.main(["--tasks", "pen", "--parts", "steps", "policy"]) == 1
     common = {"task": "pen", "data": None}
     expected = [{**common, "parts": "steps,policy", "precision": "float32"}, {**common, "parts": "steps", "precision": "float64"}]
-    assert asked == [("parity.adroit", options) for options in expected]
+    assert asked == [("parity.adroit", options, False) for options in expected]

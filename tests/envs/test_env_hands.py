@@ -183,27 +183,30 @@ def test_the_mjx_model_differs_where_it_says(name):
         assert np.allclose(changed.geom_size[colliding], grown[colliding], rtol=0, atol=1e-12)
 
 
-def test_mjx_finds_the_contacts_of_c_mujoco():
-    """A pen that rests in the hand: the same pairs touch, from the same distance on."""
+def test_margins_as_size_push_from_the_same_distance_on():
+    """A capsule 0.4 mm above a box, within their margin of 1 mm: C MuJoCo pushes, MJX as well once the margin is a part of the shapes."""
     from envs.physics import import_mjx
 
     mjx = import_mjx()
-    model = make("pen", "mjx").physics.system.model
-    data = mujoco.MjData(model)
-    mujoco.mj_step(model, data, 300)  # 0.6 s, until it rests
-    mujoco.mj_forward(model, data)
+    spec = mujoco.MjSpec.from_string("""<mujoco><worldbody><geom type="box" size=".1 .1 .01" margin=".0005"/>
+        <body pos="0 0 .0304"><freejoint/><geom type="capsule" size=".02 .03" euler="0 90 0" margin=".0005"/></body></worldbody></mujoco>""")
+    released = spec.compile()
+    hand._margins_as_size(spec)
+    changed = spec.compile()
 
-    def contacts(qpos):
-        found = mjx.collision(device, mjx.kinematics(device, blank.replace(qpos=qpos)))._impl.contact
-        return found.geom, found.dist - found.includemargin
+    def pushing(model):
+        collide = jax.jit(lambda data, device: mjx.collision(device, mjx.kinematics(device, data))._impl.contact)
+        contact = collide(mjx.make_data(model, impl="jax"), mjx.put_model(model, impl="jax"))
+        depth = np.asarray(contact.dist - contact.includemargin)
+        return depth[depth < 0]
 
-    device, blank = mjx.put_model(model, impl="jax"), mjx.make_data(model, impl="jax")
-    program = jax.jit(contacts).lower(data.qpos).compile(compiler_options={"xla_backend_optimization_level": 0})
-    theirs = sorted((*sorted(c.geom), c.dist - c.includemargin) for c in data.contact if c.dist < c.includemargin)
-    ours = sorted((*sorted(geom), dist) for geom, dist in zip(*map(np.asarray, program(data.qpos)), strict=True) if dist < 0)
-    boxes = [pair for *pair, _ in theirs if mujoco.mjtGeom.mjGEOM_BOX in model.geom_type[pair]]
-    assert boxes and [pair[:2] for pair in ours] == [pair[:2] for pair in theirs]
-    np.testing.assert_allclose([dist for *_, dist in ours], [dist for *_, dist in theirs], rtol=0, atol=1e-5)
+    data = mujoco.MjData(released)
+    mujoco.mj_forward(released, data)
+    expected = [contact.dist - contact.includemargin for contact in data.contact]
+    assert np.allclose(expected, -0.0006) and len(expected) == 2
+    np.testing.assert_allclose(pushing(changed), expected, atol=1e-6)
+    assert len(pushing(released)) == 0  # were it otherwise, the change would not be needed
+    assert np.allclose(released.body_mass, changed.body_mass) and np.allclose(released.body_inertia, changed.body_inertia)
 
 
 def test_a_wrong_name_of_a_model_is_one_line(robotics):
