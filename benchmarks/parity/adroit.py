@@ -31,7 +31,7 @@ TASKS = ("pen", "door", "relocate", "hammer")
 BOTH = ("float32", "float64")
 PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "rates": ("float32",)}
 ROWS = 20  # episodes side by side
-EPISODES = {"pen": 240, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
+EPISODES = {"pen": 600, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  #                     the difference from which on two trajectories count as parted
 
