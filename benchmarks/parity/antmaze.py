@@ -4,7 +4,7 @@ steps      the same start and the same 50 random actions: the largest difference
            float64; MJX against C with the cones as released (pyramidal) and, in float64, with elliptic ones in both
 policy     the demonstrator, led to the task's goal from the same starts with the same noise: success within the horizon, and the steps until
            then (the horizon where it does not arrive), which is the return as most papers shift it
-open loop  the actions of those episodes in C MuJoCo once more, from the same starts
+open_loop  the actions of those episodes in C MuJoCo once more, from the same starts
 rates      control steps per CPU second (not per second: machines are shared) of 1, 16 and 64 ants in one scan, and CPU seconds of
            compilation, before and after each simplification for MJX
 """
@@ -31,10 +31,10 @@ NAME = "antmaze"
 TASKS = ("antmaze-minari-umaze", "antmaze-umaze")
 BOTH = ("float32", "float64")
 PAGE = "antmaze.md"
-PARTS = {"steps": BOTH, "policy": ("float32",), "open loop": ("float32",), "rates": ("float32",)}
+PARTS = {"steps": BOTH, "policy": ("float32",), "open_loop": ("float32",), "rates": ("float32",)}
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  # the difference from which on two trajectories count as parted
-EPISODES = 100
+EPISODES = 50
 HEIGHT = 0.56  # metres, at which an ant with bent legs stands
 
 
@@ -186,9 +186,9 @@ def walks(env: Any, parts: list[str]) -> list[Row]:
     if "policy" in parts:
         found = {"gymnasium-robotics": walked_there(env)} if env.task.rules.centred else {}
         rows += compared(env, "policy", {**found, "C MuJoCo": there, "MJX float32": walked(mjx)[0]})
-    if "open loop" in parts:
+    if "open_loop" in parts:
         found = {"gymnasium-robotics": walked_there(env, actions)} if env.task.rules.centred else {}
-        rows += compared(env, "open loop", {"C MuJoCo": walked(env, actions)[0], **found, "MJX float32": walked(mjx, actions)[0]})
+        rows += compared(env, "open_loop", {"C MuJoCo": walked(env, actions)[0], **found, "MJX float32": walked(mjx, actions)[0]})
     return rows
 
 
@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> None:
 
     env = envs.make(args.task, "mujoco")
     rows = steps(env, args.precision) if "steps" in args.parts else []
-    rows += walks(env, args.parts) if {"policy", "open loop"} & set(args.parts) else []
+    rows += walks(env, args.parts) if {"policy", "open_loop"} & set(args.parts) else []
     rows += rates(env) if "rates" in args.parts else []
     print(json.dumps({"rows": [dataclasses.asdict(row) for row in rows]}))
 
