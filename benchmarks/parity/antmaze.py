@@ -155,6 +155,8 @@ def walked(env: Any, given: np.ndarray | None = None) -> tuple[np.ndarray, np.nd
 
 def walked_there(env: Any, given: np.ndarray | None = None) -> np.ndarray:
     """The same in gymnasium-robotics, without the actions: starts, goals and noise of ours."""
+    import mujoco
+
     theirs = gymnasium_robotics_maze(env.task)
     init, act = _led(env)
     act, reset = jax.jit(act), jax.jit(env.reset)
@@ -162,6 +164,7 @@ def walked_there(env: Any, given: np.ndarray | None = None) -> np.ndarray:
     for i, key in enumerate(_keys()):
         state = reset(key)
         theirs.goal = np.asarray(state.params, float)
+        mujoco.mj_resetData(theirs.ant_env.model, theirs.ant_env.data)  # the solver's warm start, too
         theirs.ant_env.set_state(*np.split(np.asarray(state.obs, float), [15]))
         memory = init(state)
         for t in range(env.horizon):
