@@ -39,12 +39,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
-def child(module: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Run a module of this folder in a process of its own -> the JSON of its last line, or {"error": why}."""
+def child(module: str, options: dict[str, Any], cold: bool = True) -> dict[str, Any]:
+    """Run a module of this folder in a process of its own, with an empty compilation cache or (not `cold`) this process's -> the JSON of
+    its last line, or {"error": why}."""
     command = [sys.executable, "-m", f"benchmarks.{module}"]
     command += [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
-    with tempfile.TemporaryDirectory() as cold:
-        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cold}
+    with tempfile.TemporaryDirectory() as empty:
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": empty} if cold else None
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}

@@ -29,6 +29,7 @@ JOINTS = tuple(f"{part}_{leg}" for leg in (1, 2, 3, 4) for part in ("hip", "ankl
 MJX_PAIRS = 8  #     ankle and wall pairs that are looked at; all walls are equal boxes, so that the nearest pairs are the right ones
 MJX_CONTACTS = 12  # contacts of four rows each
 MJX_ITERATIONS, MJX_LS_ITERATIONS = 6, 12
+MARGIN = 0.01  # metres, of every geom: a contact pushes once two are closer than both margins together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +69,16 @@ def ant_model(build: Build, walls: Iterable[tuple[float, float]] = (), *, cell: 
 
     `few_contacts` is the form for MJX. What it changes: the upper legs and the bars at the torso touch nothing (they do only when the ant has
     fallen over), of ankles and walls no more than the `MJX_PAIRS` nearest pairs and in all the `MJX_CONTACTS` deepest contacts count, and the
-    solver stops after `MJX_ITERATIONS`. An upright ant on the floor notices nothing: in C MuJoCo, which knows no limits on pairs and contacts, the
+    solver stops after `MJX_ITERATIONS`. Walls stand further out by the margin that they and the ant have together, which is then 0: MJX finds a
+    contact with a box only once the two overlap, and would then push as if they overlapped by the margin as well. An upright ant on the floor notices nothing: in C MuJoCo, which knows no limits on pairs and contacts, the
     other changes leave 50 random actions' trajectory as it was to the last bit (benchmarks.parity.antmaze).
     """
     legs = "".join(_leg(number, few_contacts) for number in (1, 2, 3, 4))
-    half, high = cell / 2, cell / 4
-    boxes = "".join(f'<geom type="box" size="{half} {half} {high}" pos="{x} {y} {high}" conaffinity="1"/>' for x, y in walls)
+    # (margin of the ant, of the floor, of the walls); how far walls stand out
+    margins, out = ((0.0, 2 * MARGIN, 0.0), 2 * MARGIN) if few_contacts else ((MARGIN,) * 3, 0.0)
+    half, high = cell / 2 + out, cell / 4
+    box = f'<geom type="box" size="{half} {half} {high + out}" conaffinity="1" margin="{margins[2]}"'
+    boxes = "".join(f'{box} pos="{x} {y} {high}"/>' for x, y in walls)
     motors = "".join(
         f'<motor joint="{part}_{leg + 1}" gear="{build.torque}" ctrlrange="-1 1" ctrllimited="true"/>'
         for leg in ACTUATOR_LEGS
@@ -87,10 +92,10 @@ def ant_model(build: Build, walls: Iterable[tuple[float, float]] = (), *, cell: 
   <custom>{limits if few_contacts else ""}</custom>
   <default>
     <joint limited="true" armature="1" damping="1"/>
-    <geom condim="3" conaffinity="0" margin="0.01" friction="1 0.5 0.5" density="5" {build.contact}/>
+    <geom condim="3" conaffinity="0" margin="{margins[0]}" friction="1 0.5 0.5" density="5" {build.contact}/>
   </default>
   <worldbody>
-    <geom name="floor" type="plane" size="40 40 40" conaffinity="1"/>
+    <geom name="floor" type="plane" size="40 40 40" conaffinity="1" margin="{margins[1]}"/>
     {boxes}
     <body name="torso" pos="0 0 {HEIGHT}">
       <geom type="sphere" size="0.25"/>

@@ -1,6 +1,6 @@
-"""Our tasks beside those that they are ports of: `python -m benchmarks.parity` writes docs/parity.csv and tables of docs/parity.md.
+"""Our tasks beside those that they are ports of: `python -m benchmarks.parity` writes docs/parity.csv and tables of docs.
 
-A family of tasks is a module of this folder with NAME, TASKS, PARTS (part -> the precisions it is measured in) and a command line of its
+A family of tasks is a module of this folder with NAME, TASKS, PAGE (of docs), PARTS (part -> the precisions it is measured in) and a command line of its
 own, `python -m benchmarks.parity.FAMILY --task T --parts P,P --precision float32|float64 [--data FOLDER]`, whose last line of output is the
 JSON of its rows. Every (task, precision) runs in a process of its own, JAX's precision being fixed at its start, and the files are written
 after each: rows that were not measured anew stay as they are.
@@ -14,10 +14,11 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.__main__ import ROOT, child
-from benchmarks.parity import adroit, table
+from benchmarks.parity import adroit, antmaze, table
 
-FAMILIES: tuple[ModuleType, ...] = (adroit,)
-CSV, PAGE = ROOT / "docs" / "parity.csv", ROOT / "docs" / "parity.md"
+FAMILIES: tuple[ModuleType, ...] = (adroit, antmaze)
+DOCS = ROOT / "docs"
+CSV = DOCS / "parity.csv"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,20 +47,21 @@ def measure(family: ModuleType, task: str, parts: list[str], precision: str, dat
     """Measure some parts of one task and bring the files up to date; whether it went well."""
     what = f"{task}: {', '.join(parts)}, {precision}"
     print(f"{what} ...", file=sys.stderr, flush=True)
-    answer = child(f"parity.{family.NAME}", {"task": task, "parts": ",".join(parts), "precision": precision, "data": data})
+    options = {"task": task, "parts": ",".join(parts), "precision": precision, "data": data}
+    answer = child(f"parity.{family.NAME}", options, cold="rates" in parts)  # which say how long a compilation takes
     if "error" in answer:
         print(f"{what}: {answer['error']}", file=sys.stderr)
         return False
     rows = table.merged(table.read(CSV), [table.Row(**row) for row in answer["rows"]])
     table.write(CSV, rows)
-    update_page(rows)
+    update_pages(rows)
     return True
 
 
-def update_page(rows: list[table.Row]) -> None:
+def update_pages(rows: list[table.Row]) -> None:
     for family in FAMILIES:
         for part in family.PARTS:
-            table.into_page(PAGE, family.NAME, part, table.markdown(rows, part, family.TASKS))
+            table.into_page(DOCS / family.PAGE, family.NAME, part, table.markdown(rows, part, family.TASKS))
 
 
 if __name__ == "__main__":

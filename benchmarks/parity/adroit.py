@@ -3,6 +3,7 @@
 steps    the same start and the same 50 actions, uniformly random ones and the trained policy's: the greatest difference of an observation
 policy   the trained DAPG policies (deterministic) in both from the same starts: success, and the share of steps solved
 changes  the same in C MuJoCo alone, with each change made to the model for MJX
+lengths  the same for the pen's length in MJX's model, from other starts
 rates    control steps and compilation in CPU seconds, before and after each simplification
 """
 
@@ -14,6 +15,7 @@ import json
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +28,13 @@ from benchmarks.parity.reference import Shadow
 from benchmarks.parity.table import Row
 
 NAME = "adroit"
+PAGE = "parity.md"
 TASKS = ("pen", "door", "relocate", "hammer")
 BOTH = ("float32", "float64")
-PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "rates": ("float32",)}
+PARTS = {"steps": BOTH, "policy": ("float32",), "changes": ("float32",), "lengths": ("float32",), "rates": ("float32",)}
+HALF_LENGTHS = (0.05, 0.06, 0.0605, 0.061, 0.065)  # metres between the caps: 0.05 is the pen's total length, 0.065 holds it all
 ROWS = 20  # episodes side by side
-EPISODES = {"pen": 240, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
+EPISODES = {"pen": 600, "door": 100, "relocate": 100, "hammer": 100}  # the pen's policy fails often, and not from the same starts in both
 STEPS, REPORTED = 50, (1, 10, 20, 50)
 APART = {"float32": 1e-3, "float64": 1e-6}  #                     the difference from which on two trajectories count as parted
 
@@ -127,11 +131,11 @@ def _parting(apart: np.ndarray, contacts: list[set[str]]) -> dict[str, Any]:
 # --- the trained policy -----------------------------------------------------------------------------------------------------------------
 
 
-def episodes(env: Any, engine: Any, policy: Any) -> np.ndarray:
-    """[episodes, horizon] bool, solved, from the task's own starts, the same for every engine."""
+def episodes(env: Any, engine: Any, policy: Any, *, count: int | None = None, seed: int = 2) -> np.ndarray:
+    """[count or the task's EPISODES, horizon] bool, solved, from the task's own starts, the same for every engine."""
     solved = []
-    for batch in range(EPISODES[env.name] // ROWS):
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(2), batch), ROWS)
+    for batch in range((count or EPISODES[env.name]) // ROWS):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), batch), ROWS)
         engine.reset(np.asarray(jax.vmap(env.reset)(keys).params, np.float64) if isinstance(engine, Reference) else keys)
         solved.append(np.stack([engine.step(policy(engine.obs)) for _ in range(env.horizon)], axis=1))
     return np.concatenate(solved)
@@ -163,13 +167,32 @@ def changes(env: Any, data: Path) -> list[Row]:
     run = lambda system: episodes(env, Ours(env, system, "mujoco", ROWS), act)
     released = run(_system(env, shapes=False))
     rows = compared(env.name, "changes", "released", released, released)
-    variants: dict[str, dict[str, bool]] = {"no noslip solver": {"shapes": False, "noslip": False}}
-    if env.name != "relocate":  # where no cylinder collides
-        shapes = "shapes, friction of the nail" if env.name == "hammer" else "shapes"
-        variants = {shapes: {}, **variants, f"{shapes}, no noslip solver": {"noslip": False}}
+    shapes = {"relocate": "margins", "hammer": "shapes and margins, friction of the nail"}.get(env.name, "shapes and margins")
+    variants: dict[str, dict[str, bool]] = {
+        shapes: {},
+        "no noslip solver": {"shapes": False, "noslip": False},
+        f"{shapes}, no noslip solver": {"noslip": False},
+    }
     variants["the same, 8 solver and 16 line-search iterations"] = {"noslip": False, "iterations": True}
     for name, options in variants.items():
         rows += compared(env.name, "changes", name, run(_system(env, **options)), released)
+    return rows
+
+
+def lengths(env: Any, data: Path) -> list[Row]:
+    """What half length of the pen's capsule in MJX's model comes nearest to the released pen: in C MuJoCo."""
+    from envs.adroit import pen
+
+    if env.name != "pen":
+        return []
+    act = trained(env.name, data)
+    run = lambda system: episodes(env, Ours(env, system, "mujoco", ROWS), act, count=600, seed=11)
+    released = run(_system(env, shapes=False))
+    rows = compared(env.name, "lengths", "released", released, released)
+    for half in HALF_LENGTHS:
+        with mock.patch.object(pen, "CAPSULE_HALF_LENGTH", half):
+            system = _system(env, noslip=False, iterations=True)
+        rows += compared(env.name, "lengths", f"{1000 * half:.4g} mm", run(system), released)
     return rows
 
 
@@ -233,6 +256,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += steps(env, args.precision, args.data, engines) if "steps" in args.parts else []
         rows += policy(env, args.data, engines) if "policy" in args.parts else []
     rows += changes(env, args.data) if "changes" in args.parts else []
+    rows += lengths(env, args.data) if "lengths" in args.parts else []
     rows += rates(env) if "rates" in args.parts else []
     print(json.dumps({"rows": [dataclasses.asdict(row) for row in rows]}, default=lambda x: x.item()))
 

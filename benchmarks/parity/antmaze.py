@@ -1,10 +1,12 @@
 """AntMaze beside gymnasium-robotics' AntMaze_UMaze-v4, and D4RL's ant, which runs nowhere any more, beside C MuJoCo.
 
-steps    the same start and the same 50 random actions: the largest difference of a position, quaternion or joint angle. C MuJoCo against
-         gymnasium-robotics in float64; MJX against C with the cones as released (pyramidal) and, in float64, with elliptic ones in both
-policy   the demonstrator, led to the task's goal from the same starts with the same noise: success within the horizon, and steps until then
-rates    control steps per CPU second (not per second: machines are shared) of 1, 16 and 64 ants in one scan, and CPU seconds of compilation,
-         with all contacts of the released model and with few
+steps      the same start and the same 50 random actions: the largest difference of an observation. C MuJoCo against gymnasium-robotics in
+           float64; MJX against C with the cones as released (pyramidal) and, in float64, with elliptic ones in both
+policy     the demonstrator, led to the task's goal from the same starts with the same noise: success within the horizon, and the steps until
+           then (the horizon where it does not arrive), which is the return as most papers shift it
+open_loop  the actions of those episodes in C MuJoCo once more, from the same starts
+rates      control steps per CPU second (not per second: machines are shared) of 1, 16 and 64 ants in one scan, and CPU seconds of
+           compilation, before and after each simplification for MJX
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.parity.intervals import difference_of_means, difference_of_rates
+from benchmarks.parity.table import Row
+
 NAME = "antmaze"
 TASKS = ("antmaze-minari-umaze", "antmaze-umaze")
 BOTH = ("float32", "float64")
-PARTS = {"steps": BOTH, "policy": ("float32",), "rates": ("float32",)}
+PAGE = "antmaze.md"
+PARTS = {"steps": BOTH, "policy": ("float32",), "open_loop": ("float32",), "rates": ("float32",)}
 STEPS, REPORTED = 50, (1, 10, 20, 50)
-EPISODES = 20
+APART = {"float32": 1e-3, "float64": 1e-6}  # the difference from which on two trajectories count as parted
+EPISODES = 50
 HEIGHT = 0.56  # metres, at which an ant with bent legs stands
 
 
@@ -45,7 +52,7 @@ def given(task: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def trajectory(task: Any, engine: str, *, few: bool, elliptic: bool = False) -> np.ndarray:
-    """[50, 15] qpos after each of the given actions, with few contacts or the released ones, in the precision that JAX runs in."""
+    """[50, 29] observations after each of the given actions, with few contacts or the released ones, in the precision that JAX runs in."""
     import mujoco
 
     from envs.physics import build
@@ -58,7 +65,7 @@ def trajectory(task: Any, engine: str, *, few: bool, elliptic: bool = False) -> 
 
     def step(data, action):
         data, readout = physics.step(data, action, ())
-        return data, readout.qpos
+        return data, jnp.concatenate([readout.qpos, readout.qvel])
 
     # Run once: a program that is compiled quickly serves best.
     program = jax.jit(lambda: jax.lax.scan(step, physics.init(qpos, qvel), actions)[1]).lower()
@@ -73,7 +80,7 @@ def their_trajectory(task: Any) -> np.ndarray:
     states = []
     for action in actions:
         env.step(action)
-        states.append(env.data.qpos.copy())
+        states.append(np.concatenate([env.data.qpos, env.data.qvel]))
     env.close()
     return np.array(states)
 
@@ -90,7 +97,7 @@ def gymnasium_robotics_maze(task: Any) -> Any:
     return env
 
 
-def steps(env: Any, precision: str) -> list[dict[str, Any]]:
+def steps(env: Any, precision: str) -> list[Row]:
     task, mjx = env.task, f"MJX {'float32' if precision == 'float32' else 'x64'}"
     released = trajectory(task, "mujoco", few=False)
     pairs = {f"{mjx} against C": (trajectory(task, "mjx", few=True), released)}
@@ -103,12 +110,10 @@ def steps(env: Any, precision: str) -> list[dict[str, Any]]:
     rows = []
     for variant, (ours, theirs) in pairs.items():
         off = np.abs(ours - theirs).max(axis=1)
-        rows += [row(env, "steps", variant, f"difference at step {t}", float(off[t - 1])) for t in REPORTED]
+        apart = off > APART[precision]
+        rows += [Row(env.name, "steps", variant, f"difference at step {t}", float(off[t - 1])) for t in REPORTED]
+        rows.append(Row(env.name, "steps", variant, "apart from step", int(apart.argmax()) + 1 if apart.any() else "never"))
     return rows
-
-
-def row(env: Any, part: str, variant: str, metric: str, value: Any) -> dict[str, Any]:
-    return {"task": env.name, "part": part, "variant": variant, "metric": metric, "value": value}
 
 
 # --- the demonstrator -------------------------------------------------------------------------------------------------------------------
@@ -126,27 +131,32 @@ def _keys() -> jax.Array:
     return jax.random.split(jax.random.key(0), EPISODES)
 
 
-def arrivals(env: Any) -> np.ndarray:
-    """[EPISODES, horizon] bool, whether the episode has been at its goal."""
+def walked(env: Any, given: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """([EPISODES, horizon] bool, whether the episode has been at its goal; [EPISODES, horizon, 8] the actions): the demonstrator's, or
+    those that are `given`."""
     init, act = _led(env)
+    given = np.zeros((EPISODES, env.horizon, 0), np.float32) if given is None else given
 
-    def episode(key):
+    def episode(key, given):
         state = env.reset(key)
 
         def step(carry, t):
             state, memory, there = carry
-            action, memory = act(memory, state, jax.random.fold_in(key, t))
+            action, memory = (given[t], memory) if given.size else act(memory, state, jax.random.fold_in(key, t))
             state = env.step(state, action)
             there = there | state.success
-            return (state, memory, there), there
+            return (state, memory, there), (there, action)
 
         return jax.lax.scan(step, (state, init(state), state.success), jnp.arange(env.horizon))[1]
 
-    return np.asarray(jax.jit(jax.vmap(episode))(_keys()))
+    there, actions = jax.jit(jax.vmap(episode))(_keys(), given)
+    return np.asarray(there), np.asarray(actions)
 
 
-def their_arrivals(env: Any) -> np.ndarray:
-    """The same in gymnasium-robotics: starts, goals and noise of ours."""
+def walked_there(env: Any, given: np.ndarray | None = None) -> np.ndarray:
+    """The same in gymnasium-robotics, without the actions: starts, goals and noise of ours."""
+    import mujoco
+
     theirs = gymnasium_robotics_maze(env.task)
     init, act = _led(env)
     act, reset = jax.jit(act), jax.jit(env.reset)
@@ -154,10 +164,11 @@ def their_arrivals(env: Any) -> np.ndarray:
     for i, key in enumerate(_keys()):
         state = reset(key)
         theirs.goal = np.asarray(state.params, float)
+        mujoco.mj_resetData(theirs.ant_env.model, theirs.ant_env.data)  # the solver's warm start, too
         theirs.ant_env.set_state(*np.split(np.asarray(state.obs, float), [15]))
         memory = init(state)
         for t in range(env.horizon):
-            action, memory = act(memory, state, jax.random.fold_in(key, t))
+            action, memory = act(memory, state, jax.random.fold_in(key, t)) if given is None else (given[i, t], memory)
             seen, reward, *_ = theirs.step(np.asarray(action))
             if reward:
                 result[i, t:] = True
@@ -168,29 +179,48 @@ def their_arrivals(env: Any) -> np.ndarray:
     return result
 
 
-def policy(env: Any) -> list[dict[str, Any]]:
+def walks(env: Any, parts: list[str]) -> list[Row]:
+    """The demonstrator, and its actions in C MuJoCo once more."""
     import envs
 
-    found = {"gymnasium-robotics": their_arrivals(env)} if env.task.rules.centred else {}
-    found |= {"C MuJoCo": arrivals(env), "MJX float32": arrivals(envs.make(env.name, "mjx"))}
-    rows = []
+    mjx = envs.make(env.name, "mjx")
+    there, actions = walked(env)
+    rows: list[Row] = []
+    if "policy" in parts:
+        found = {"gymnasium-robotics": walked_there(env)} if env.task.rules.centred else {}
+        rows += compared(env, "policy", {**found, "C MuJoCo": there, "MJX float32": walked(mjx)[0]})
+    if "open_loop" in parts:
+        found = {"gymnasium-robotics": walked_there(env, actions)} if env.task.rules.centred else {}
+        rows += compared(env, "open_loop", {"C MuJoCo": walked(env, actions)[0], **found, "MJX float32": walked(mjx, actions)[0]})
+    return rows
+
+
+def compared(env: Any, part: str, found: dict[str, np.ndarray]) -> list[Row]:
+    """The first engine's success and steps until the goal, and those of the others with their difference from it."""
+    rows, first = [], next(iter(found.values()))
     for variant, there in found.items():
-        arrived = there[:, -1]
-        until = (env.horizon - there.sum(1))[arrived]
-        rows.append(row(env, "policy", variant, "episodes", EPISODES))
-        rows.append(row(env, "policy", variant, "success", float(arrived.mean())))
-        rows.append(row(env, "policy", variant, "steps to the goal (median)", float(np.median(until)) if len(until) else "none arrived"))
+        until, expected = (env.horizon - x.sum(axis=1).astype(float) for x in (there, first))
+        metrics = {"episodes": (EPISODES,), "success": (float(there[:, -1].mean()),)}
+        if there is not first:
+            metrics["its difference"] = difference_of_rates(there[:, -1], first[:, -1])
+        metrics["steps to the goal"] = (float(until.mean()),)
+        if there is not first:
+            metrics["their difference"] = difference_of_means(until, expected)
+        rows += [Row(env.name, part, variant, metric, *values) for metric, values in metrics.items()]
     return rows
 
 
 # --- rates ------------------------------------------------------------------------------------------------------------------------------
 
 
-def rate(env: Any, engine: str, few: bool, width: int, length: int) -> tuple[float, float, int]:
-    """(control steps per CPU second of `width` ants under random actions, CPU seconds of compiling, constraint rows that MJX holds)."""
-    from envs.physics import build
+def rate(env: Any, engine: str, few: bool, written_out: bool, width: int, length: int) -> tuple[float, float, int | None]:
+    """(control steps per CPU second of `width` ants under random actions, CPU seconds of compiling, constraint rows that MJX holds);
+    `written_out`: with MJX's own Runge-Kutta step."""
+    from envs.physics import build, import_mjx
 
     physics = build(env.task.system("mjx" if few else "mujoco"), engine)
+    if written_out:
+        physics._step = import_mjx().step
     qpos, qvel, _ = given(env.task)
 
     def roll(keys):
@@ -209,34 +239,36 @@ def rate(env: Any, engine: str, few: bool, width: int, length: int) -> tuple[flo
     jax.block_until_ready(program(keys))
     began = time.process_time()
     jax.block_until_ready(program(keys))
-    rows = physics._blank._impl.efc_J.shape[0] if engine == "mjx" else ""
+    rows = physics._blank._impl.efc_J.shape[0] if engine == "mjx" else None
     return width * length / (time.process_time() - began), compiled, rows
 
 
-def rates(env: Any) -> list[dict[str, Any]]:
-    """D4RL's ant alone: the other one costs the same. MJX with all contacts is measured with one ant and few steps."""
-    if env.task.rules.centred:
-        return []
+def rates(env: Any) -> list[Row]:
+    """MJX as it was before each simplification is measured with one ant and, with all contacts, few steps."""
     rows = []
-    for engine, few, widths, length in (
-        ("mujoco", False, (1, 16, 64), 100),
-        ("mujoco", True, (1, 16, 64), 100),
-        ("mjx", True, (1, 16, 64), 20),
-        ("mjx", False, (1,), 2),
+    for variant, engine, few, written_out, widths, length in (
+        ("C MuJoCo, all contacts", "mujoco", False, False, (1, 16, 64), 100),
+        ("C MuJoCo, few contacts", "mujoco", True, False, (1, 16, 64), 100),
+        ("MJX, all contacts", "mjx", False, False, (1,), 2),
+        ("MJX, few contacts, its own RK4", "mjx", True, True, (1,), 20),
+        ("MJX, few contacts", "mjx", True, False, (1, 16, 64), 20),
     ):
-        variant = f"{'C MuJoCo' if engine == 'mujoco' else 'MJX'}, {'few contacts' if few else 'all contacts'}"
         for width in widths:
-            speed, compiled, constraints = rate(env, engine, few, width, length)
-            rows.append(row(env, "rates", variant, f"{width} env{'s' * (width > 1)}", speed))
-        rows.append(row(env, "rates", variant, "compile s", compiled))
-        rows.append(row(env, "rates", variant, "constraint rows", constraints))
+            speed, compiled, constraints = rate(env, engine, few, written_out, width, length)
+            rows.append(Row(env.name, "rates", variant, f"{width} env{'s' * (width > 1)}", speed))
+            if width == 1:
+                rows.append(Row(env.name, "rates", variant, "compilation", compiled))
+        if constraints is not None:
+            rows.append(Row(env.name, "rates", variant, "constraint rows", constraints))
     return rows
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.parity.antmaze", description=__doc__)
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--parts", type=lambda text: text.split(","), required=True, help=f"of {', '.join(PARTS)}, with commas between")
+    parser.add_argument(
+        "--parts", type=lambda text: text.split(","), required=True, help=f"some of {', '.join(PARTS)}, with commas between"
+    )
     parser.add_argument("--precision", choices=BOTH, default="float32")
     parser.add_argument("--data", type=Path, help="where other families have their policies; the ant's is part of the package")
     args = parser.parse_args(argv)
@@ -246,9 +278,9 @@ def main(argv: list[str] | None = None) -> None:
 
     env = envs.make(args.task, "mujoco")
     rows = steps(env, args.precision) if "steps" in args.parts else []
-    rows += policy(env) if "policy" in args.parts else []
+    rows += walks(env, args.parts) if {"policy", "open_loop"} & set(args.parts) else []
     rows += rates(env) if "rates" in args.parts else []
-    print(json.dumps({"rows": rows}))
+    print(json.dumps({"rows": [dataclasses.asdict(row) for row in rows]}))
 
 
 if __name__ == "__main__":

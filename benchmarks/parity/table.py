@@ -1,4 +1,4 @@
-"""What parity measures, as tidy rows in one CSV file, and the tables of docs/parity.md that are made from it."""
+"""What parity measures, as tidy rows in one CSV file, and the tables of docs that are made from it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ horizon's steps that are solved. Nothing terminates, a dropped pen neither.
 In C MuJoCo the model is the released one, number for number. For MJX (docs/parity.md has what each change does):
 - a colliding cylinder is a capsule of the same total length, or a box of the same thickness and area where it is a disc, with the body's
   mass and inertia kept: MJX has no collision of a cylinder with a box;
+- a colliding geom is larger by its margin, which is 0: MJX finds contacts with boxes only once they overlap (`_margins_as_size`);
 - the sensors that no observation reads are left out, and a cylindrical site of one that is read is a box: MJX has no rays to cylinders;
 - the solver stops earlier and solves for the deepest contacts only (`MjxSettings`); MJX has no noslip solver.
 """
@@ -29,7 +30,8 @@ from envs.core import Outcome, TaskError
 from envs.physics import Field, Readout, System, direct_control
 
 FRAME_SKIP = 5  #  substeps of 2 ms
-_CYLINDER, _CAPSULE, _BOX = mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_BOX
+_PLANE, _CYLINDER = mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_CYLINDER
+_CAPSULE, _BOX = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_BOX
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ def hand_model(task: type[HandTask], mjx: MjxSettings | None = None) -> mujoco.M
     if mjx is not None:
         task.adapt(spec)
         _replace_cylinders(spec)
+        _margins_as_size(spec)
         _keep_sensors(spec, task.SENSORS)
         spec.option.iterations = mjx.iterations or spec.option.iterations
         spec.option.ls_iterations = mjx.ls_iterations or spec.option.ls_iterations
@@ -90,6 +93,22 @@ def _replace_cylinders(spec: mujoco.MjSpec) -> None:
                 geom.type, geom.size[1] = _CAPSULE, half_length - radius  # a capsule's half length leaves out its caps
             else:
                 geom.type, geom.size = _BOX, _box_of(radius, half_length)
+
+
+def _margins_as_size(spec: mujoco.MjSpec) -> None:
+    """Make every colliding geom but planes larger by its margin, and its margin 0: the distance from which on a contact pushes stays.
+
+    MJX finds a contact of a capsule or box with a box only once the two overlap, and then pushes as if they overlapped by the margin as
+    well: in C MuJoCo a pen rests on the palm within the margin (1 mm of the two geoms), in MJX it would be thrown up and fall back.
+    """
+    released = spec.compile()
+    for body in spec.bodies:
+        geoms = [geom for geom in body.geoms if (geom.contype or geom.conaffinity) and geom.type != _PLANE and geom.margin]
+        if geoms:
+            keep_mass(body, released)
+        for geom in geoms:
+            geom.size[: 3 if geom.type == _BOX else 1] += geom.margin  # a capsule or sphere by its radius
+            geom.margin = 0.0
 
 
 def keep_mass(body: mujoco.MjsBody, released: mujoco.MjModel) -> None:

@@ -71,9 +71,10 @@ def test_tables_lie_between_their_marks(tmp_path):
         table.into_page(page, "ant", "rates", "new\n")
 
 
-def test_the_committed_page_is_made_of_the_committed_numbers():
-    rows, page = table.read(command.CSV), command.PAGE.read_text()
+def test_the_committed_pages_are_made_of_the_committed_numbers():
+    rows = table.read(command.CSV)
     for family in command.FAMILIES:
+        page = (command.DOCS / family.PAGE).read_text()
         for part in family.PARTS:
             assert f"<!-- {family.NAME}: {part} -->\n{table.markdown(rows, part, family.TASKS)}<!-- end" in page
 
@@ -88,9 +89,9 @@ def test_where_two_trajectories_part():
 
 def test_one_process_per_task_and_precision(monkeypatch, tmp_path):
     asked = []
-    answers = lambda module, options: asked.append((module, options)) or {"rows": [], "error": "no"}
+    answers = lambda module, options, cold: asked.append((module, options, cold)) or {"rows": [], "error": "no"}
     monkeypatch.setattr(command, "child", answers)
     assert command.main(["--tasks", "pen", "--parts", "steps", "policy"]) == 1
     common = {"task": "pen", "data": None}
     expected = [{**common, "parts": "steps,policy", "precision": "float32"}, {**common, "parts": "steps", "precision": "float64"}]
-    assert asked == [("parity.adroit", options) for options in expected]
+    assert asked == [("parity.adroit", options, False) for options in expected]

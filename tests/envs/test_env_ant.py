@@ -352,8 +352,8 @@ def test_mjx_falls_as_c_falls_and_comes_to_stand():
 def test_mjx_in_double_is_c_with_elliptic_cones():
     """What parts the engines is the pyramidal cones' contact frames: with elliptic ones and float64 they agree through every contact."""
     pytest.importorskip("gymnasium_robotics")
-    code = "import json; from benchmarks.parity import antmaze; import envs; env = envs.make('antmaze-umaze', 'mujoco'); "
-    found = run_alone(code + "print(json.dumps(antmaze.steps(env, 'float64')))", JAX_ENABLE_X64="1")
+    code = "import dataclasses, json; from benchmarks.parity import antmaze; import envs; env = envs.make('antmaze-umaze', 'mujoco'); "
+    found = run_alone(code + "print(json.dumps([dataclasses.asdict(row) for row in antmaze.steps(env, 'float64')]))", JAX_ENABLE_X64="1")
     off = {(row["variant"], row["metric"]): row["value"] for row in found}
     assert off["MJX x64 against C, few contacts and elliptic cones in both", "difference at step 50"] < 1e-6
     assert off["C MuJoCo, few contacts against all", "difference at step 50"] == 0

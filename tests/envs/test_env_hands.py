@@ -174,8 +174,39 @@ def test_the_mjx_model_differs_where_it_says(name):
         assert np.allclose(getattr(released, field), getattr(changed, field), rtol=1e-6, atol=1e-12), field
     assert (changed.opt.iterations, changed.nsensor) == (8, int(name == "hammer"))
     assert changed.ngeom == released.ngeom and np.array_equal(released.geom_pos, changed.geom_pos)
+    colliding = ((changed.geom_contype | changed.geom_conaffinity) > 0) & (changed.geom_type != mujoco.mjtGeom.mjGEOM_PLANE)
+    assert np.all(changed.geom_margin[colliding] == 0) and np.all(released.geom_margin[colliding] > 0) == (name != "hammer")
     if name == "relocate":
-        assert np.array_equal(released.geom_type, changed.geom_type) and np.array_equal(released.geom_size, changed.geom_size)
+        spheres_and_capsules = colliding & (changed.geom_type != mujoco.mjtGeom.mjGEOM_BOX)
+        grown = released.geom_size + released.geom_margin[:, None] * (np.arange(3) < np.where(spheres_and_capsules, 1, 3)[:, None])
+        assert np.array_equal(released.geom_type, changed.geom_type)
+        assert np.allclose(changed.geom_size[colliding], grown[colliding], rtol=0, atol=1e-12)
+
+
+def test_margins_as_size_push_from_the_same_distance_on():
+    """A capsule 0.4 mm above a box, within their margin of 1 mm: C MuJoCo pushes, MJX as well once the margin is a part of the shapes."""
+    from envs.physics import import_mjx
+
+    mjx = import_mjx()
+    spec = mujoco.MjSpec.from_string("""<mujoco><worldbody><geom type="box" size=".1 .1 .01" margin=".0005"/>
+        <body pos="0 0 .0304"><freejoint/><geom type="capsule" size=".02 .03" euler="0 90 0" margin=".0005"/></body></worldbody></mujoco>""")
+    released = spec.compile()
+    hand._margins_as_size(spec)
+    changed = spec.compile()
+
+    def pushing(model):
+        collide = jax.jit(lambda data, device: mjx.collision(device, mjx.kinematics(device, data))._impl.contact)
+        contact = collide(mjx.make_data(model, impl="jax"), mjx.put_model(model, impl="jax"))
+        depth = np.asarray(contact.dist - contact.includemargin)
+        return depth[depth < 0]
+
+    data = mujoco.MjData(released)
+    mujoco.mj_forward(released, data)
+    expected = [contact.dist - contact.includemargin for contact in data.contact]
+    assert np.allclose(expected, -0.0006) and len(expected) == 2
+    np.testing.assert_allclose(pushing(changed), expected, atol=1e-6)
+    assert len(pushing(released)) == 0  # were it otherwise, the change would not be needed
+    assert np.allclose(released.body_mass, changed.body_mass) and np.allclose(released.body_inertia, changed.body_inertia)
 
 
 def test_a_wrong_name_of_a_model_is_one_line(robotics):
