@@ -7,6 +7,7 @@ The prose of the page stays; what lies between its two marks is written anew. Ar
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,6 @@ from analysis.tables import markdown_table, show_interval
 from benchmarks import flops
 from expo_bench import agents
 from expo_bench.config import fields, replace
-from expo_bench.protocol import Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- tables: python -m benchmarks.amortised -->", "<!-- end of the tables -->"
@@ -37,7 +37,8 @@ WIDTH, HEIGHT = 3.3, 2.5  # inches of a panel
 def flop_of(agent: str, values: dict[str, Any], protocol: dict[str, Any], obs: int, action: int, offline: int) -> float:
     """Per environment step of one seed, the first samples of the `offline` transitions spread over all steps."""
     module = agents.load(agent)
-    config = replace(module.Config(), agent, **{name: x for name, x in values.items() if name in fields(module.Config)})
+    known = {name: tuple(x) if isinstance(x, list) else x for name, x in values.items() if name in fields(module.Config)}
+    config = replace(module.Config(), agent, **known)
     return flops.per_env_step(agent, config, replace(module.PROTOCOL, agent, **protocol), obs, action, offline).flop
 
 
@@ -60,12 +61,13 @@ class Runs:
         self.methods = {method["variant"]: method["config"] for method in definition["methods"]}
         self.released = next(iter(self.methods))
         self.config, self.protocol = definition["config"], definition["protocol"]
+        self.flop = functools.cache(self._flop)
 
     def curve(self, task: str, variant: str) -> efficiency.Curve:
         label = next(m.label for m in self.results.methods if m.variant == variant)
         return efficiency.online_curve(self.results.rows(task, label), "success")
 
-    def flop(self, task: str, variant: str) -> float:
+    def _flop(self, task: str, variant: str) -> float:
         env = envs.make(task, engine="mujoco")
         offline = next(m.get("tasks")[task]["transitions"] for m in self.results.manifests if task in m.get("tasks"))
         return flop_of("expo", self.config | self.methods[variant], self.protocol, env.obs_size, env.action_size, offline)
@@ -87,7 +89,7 @@ class Runs:
                 tested.append((len(rows), len(cells) - 1, p_value(gaps)))
             rows.append(cells)
         for (row, cell, p), adjusted in zip(tested, holm([p for *_, p in tested]), strict=True):
-            rows[row][cell] += f", p {p:.2f}" + (f" (adjusted {adjusted:.3f})" if adjusted < 0.05 else "")
+            rows[row][cell] += f", p {p:.2f}{f' (adjusted {adjusted:.3f})' if adjusted < 0.05 else ''}" if np.isfinite(p) else ""
         gap = f"minus {self.released}, seed by seed"
         header = ("variant", "GFLOP per step (times less)", *(name for m in MEASURES for name in (f"success {m}", gap)))
         return markdown_table(header, rows)
