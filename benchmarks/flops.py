@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from expo_bench import agents
 from expo_bench.agents.base import Spec
 from expo_bench.parts.replay import Batch
+from expo_bench.parts.tape import bulk
 from expo_bench.protocol import Protocol
 
 
@@ -78,6 +79,8 @@ def learning(agent: str, config: Any, spec: Spec, chunk: int = 1) -> Work:
     if made.learn is None:
         return NOTHING
     batches = _batches(made, spec, (spec.updates, spec.batch_size), chunk)
+    if made.keep is not None:
+        batches = batches._replace(next_index=jax.ShapeDtypeStruct((spec.updates, spec.batch_size), jnp.int32))
     call = lambda state, batches, key: made.learn(state, batches, made.draw(key))
     return products(jax.make_jaxpr(call)(_state(made), batches, jax.random.key(0)).jaxpr)
 
@@ -120,16 +123,33 @@ def acting(agent: str, config: Any, spec: Spec) -> Work:
     return products(jax.make_jaxpr(call)(_state(made), obs, jax.random.key(0)).jaxpr)
 
 
+def keeping(agent: str, config: Any, spec: Spec, transitions: int) -> Work:
+    """The first samples of so many transitions, where the agent keeps some (parts/proposals.py)."""
+    keep = (made := agents.load(agent).make(config, spec)).keep
+    if keep is None:
+        return NOTHING
+    call = lambda state, obs, key: keep.sample(state, obs, bulk(lambda tape: keep.draw(tape, (transitions,)))(key))
+    obs = jax.ShapeDtypeStruct((transitions, spec.obs_size), jnp.float32)
+    return products(jax.make_jaxpr(call)(_state(made), obs, jax.random.key(0)).jaxpr)
+
+
 def _state(made: Any) -> Any:
     return jax.eval_shape(made.init, jax.random.key(0))
 
 
-def per_env_step(agent: str, config: Any, protocol: Protocol, obs: int, action: int) -> Work:
-    """Acting and learning of one seed, physics apart."""
+def per_env_step(agent: str, config: Any, protocol: Protocol, obs: int, action: int, offline: int = 0) -> Work:
+    """Acting and learning of one seed, physics apart.
+
+    Of an agent that keeps samples also the first ones of each new transition, unless they come from acting, and those of the `offline`
+    transitions that it begins with, spread over the protocol's online steps.
+    """
     # U batches follow each environment step, also where several environments step together; the last batch's steps are then shared.
     # With chunks an agent proposes at every step, and the proposal is used where a new chunk is due.
-    spec = Spec(obs, action * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
-    return learning(agent, config, spec, protocol.chunk).times(1 / protocol.num_envs) + acting(agent, config, spec)
+    spec = Spec(obs, action * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs, offline + protocol.online_steps)
+    work = learning(agent, config, spec, protocol.chunk).times(1 / protocol.num_envs) + acting(agent, config, spec)
+    if not getattr(config, "proposals_from_acting", False):
+        work += keeping(agent, config, spec, 1)
+    return work + keeping(agent, config, spec, offline).times(1 / protocol.online_steps) if offline else work
 
 
 # -- EXPO as released ----------------------------------------------------------------------------------------------------------------------

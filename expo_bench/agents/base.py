@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from expo_bench.parts.proposals import Keeping
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 
@@ -26,6 +27,7 @@ class Spec(NamedTuple):
     action_size: int  #  A; with action chunks C actions end to end, which an algorithm treats as one
     batch_size: int  #   B
     updates: int  #      U, batches per call of `learn`
+    stored: int = 0  #   transitions that can be stored, offline and online ones together
 
 
 class Agent(NamedTuple):
@@ -42,11 +44,13 @@ class Agent(NamedTuple):
     learn: Callable[[State, Batch, Draws], tuple[State, Metrics]] | None  # all learning of one environment step on [U, B]; None: frozen
     draw_act: Callable[..., Draws]  #  (key, explore)
     act: Callable[..., tuple[jax.Array, Metrics]]
-    # ^ (state, obs [O], draws, *, explore) -> action [A], nominally in [-1, 1], and scalars that evaluations (explore=False) average
+    # ^ (state, obs [O], draws, *, explore) -> action [A], nominally in [-1, 1], and scalars that evaluations (explore=False) average;
+    #   in exploration nothing, or what `keep` takes from it
     value: Callable[[State, jax.Array, jax.Array], jax.Array] | None  # (state, obs [O], action [A]) -> the critics' mean; None: no critic
     base_act: Callable[[State, jax.Array, Draws], jax.Array] | None = None
     # ^ (state, obs [O], draws of act) -> an action of the pretrained base policy alone, for a warm-up by it; None: `act` is meant
     mc_return: bool = False  # whether batches have to carry the Monte-Carlo return to go
+    keep: Keeping | None = None  # of an agent that keeps samples per stored transition: its online batches carry `next_index`
 
 
 def per_batch(step: Callable[[State, Batch, Draws], tuple[State, Metrics]]) -> Callable[[State, Batch, Draws], tuple[State, Metrics]]:
@@ -64,13 +68,14 @@ def one_step_agent(
     draw: Callable[[Tape], Draws],
     step: Callable[[State, Batch, Draws], tuple[State, Metrics]],
     updates: int,
+    draw_online: Callable[[Tape], Draws] | None = None,
     **acting: Any,
 ) -> Agent:
     """The agent of an algorithm that takes the same step offline, on a batch, and online, on each of the U batches.
 
-    `draw` makes the draws of one step, `acting` are the other fields of `Agent`.
+    `draw` makes the draws of one step, `draw_online` those of one online where they are others, `acting` are the other fields of `Agent`.
     """
-    draws = lambda tape: jax.tree.map(lambda *x: jnp.stack(x), *[draw(tape) for _ in range(updates)])
+    draws = lambda tape: jax.tree.map(lambda *x: jnp.stack(x), *[(draw_online or draw)(tape) for _ in range(updates)])
     return Agent(init=init, draw_pretrain=bulk(draw), pretrain=step, draw=bulk(draws), learn=per_batch(step), **acting)
 
 

@@ -14,7 +14,8 @@ Variants, all off by default (experiments/ablations runs them):
   with probability exp(Q / temperature), where the temperature may fall (`temperature_decay`), so that selection sets in gradually;
   "double" (backup alone), the selected action is valued by critics that did not select it;
 - `n_edits` 0 (no edits), `base_candidates` off (edits alone), `active_samples` (N as a traced number);
-- `edit_on` "base" (edits learn on fresh base samples), `edit_every`, `edit_hidden`, `reachable_target_entropy`; `base` "flow".
+- `edit_on` "base" (edits learn on fresh base samples), `edit_every`, `edit_hidden`, `reachable_target_entropy`; `base` "flow";
+- `refresh_every`, `proposals_from_acting`: base samples of the backup are kept and used again, for less arithmetic (parts/proposals.py).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import optax
 from expo_bench.agents.base import Agent, Metrics, Spec, last
 from expo_bench.config import static, traced
 from expo_bench.errors import UserError
-from expo_bench.parts import actors, base_policy, candidates, critics, edits, optim
+from expo_bench.parts import actors, base_policy, candidates, critics, edits, optim, proposals
 from expo_bench.parts.replay import Batch
 from expo_bench.parts.tape import Tape, bulk
 from expo_bench.protocol import Protocol
@@ -63,6 +64,10 @@ class Config:
     edit_dropout: float = static(0.0, "dropout of the edit policy in training (Adroit: 0.1)", least=0, below=1)
     decay_steps: int = static(3_000_000, "updates until the cosine schedule of base and edit policy reaches 0")
     sample_rows: int = static(2048, "chains denoised at a time; speed only")
+    refresh_every: int = static(1, "k: base samples of the backup are kept and drawn anew every k-th time; 1: every time (released)")
+    proposals_from_acting: bool = static(
+        False, "the samples drawn to act in a state are the first that are kept of it; needs refresh_every"
+    )
     active_samples: float = traced(0.0, "use only so many of the N base samples and of their edits; 0: all")
     temperature: float = traced(0.1, "of the softmax rule, in units of Q")
     temperature_decay: float = traced(0.0, "calls of learn in which the softmax's temperature falls by a factor of e; 0: it stays")
@@ -87,6 +92,7 @@ SUITES = {
 
 
 RULES = ("max", "random", "base", "online", "softmax")
+ONE_SAMPLE = ("random", "base")  # rules that need one base sample
 
 
 def validate(config: Config, where: str) -> None:
@@ -111,9 +117,17 @@ def validate(config: Config, where: str) -> None:
         f"'double' needs 2 * critic_subset <= critics ({config.critics}), got critic_subset {config.critic_subset}",
     )
     need(
+        not config.proposals_from_acting or config.select_act not in ONE_SAMPLE or config.select_backup in ONE_SAMPLE,
+        f"proposals_from_acting needs as many samples to act as the backup has, but select_act {config.select_act!r} draws one",
+    )
+    proposals.validate(config, where)
+    need(
         config.active_samples <= config.n_samples and config.active_samples % 1 == 0,
         f"active_samples must be a whole number up to n_samples ({config.n_samples}), got {config.active_samples}",
     )
+
+
+validate_batch = proposals.validate_batch
 
 
 class ExpoState(NamedTuple):
@@ -121,12 +135,13 @@ class ExpoState(NamedTuple):
     edit: actors.SoftActor | None  #      the edit policy and its temperature
     critic: critics.Critic
     step: jax.Array  #                    [] int32, calls of learn so far
+    table: jax.Array | None = None  #     with amortised proposals: [stored, N, A]
 
 
 class Proposal(NamedTuple):
     """The randomness of the candidates of some states [...]."""
 
-    base: base_policy.SampleDraws  #          [..., N, A]
+    base: base_policy.SampleDraws  #          [..., N, A]; amortised, of the U batches: [U, B / k, N, A]
     edit: actors.GaussianDraws | None  #      [..., n_edits, A]
     subset: jax.Array  #                      [M], or [U, M] for U batches: the critics that select
     pick: jax.Array | None  #                 [...] uniform for the random rule, [..., candidates] for the softmax
@@ -138,6 +153,7 @@ class Draws(NamedTuple):
     imitation: base_policy.LossDraws  #       [B]
     edit: actors.GaussianDraws | None  #      [B]
     edited: base_policy.SampleDraws | None  #  [B, 1, A] base samples that the edit policy learns on
+    due: jax.Array | None = None  #           [U] uniform, amortised: which rows of each batch are refreshed
 
 
 def make(config: Config, spec: Spec) -> Agent:
@@ -165,34 +181,42 @@ def make(config: Config, spec: Spec) -> Agent:
     critic_optimiser = optim.adam(config.critic_lr)
     alpha_optimiser = optim.adam(config.alpha_lr)
 
+    amortised = config.refresh_every > 1
+
     target_entropy = edits.target_entropy(spec.action_size, config.edit_scale, config.reachable_target_entropy)
+
+    def draw_kept(tape: Tape, shape: tuple[int, ...]) -> base_policy.SampleDraws:
+        return base.draw_samples(tape, (*shape, counts(config.select_backup)[0]))
 
     def init(key: jax.Array) -> ExpoState:
         base_key, edit_key, critic_key = jax.random.split(key, 3)
         edit = actors.start(edit_policy, edit_optimiser, alpha_optimiser, edit_key, config.init_alpha) if config.n_edits else None
         critic_state = critics.start(critic, critic_optimiser, critic_key)
-        return ExpoState(base_policy.start(base, base_optimiser, base_key), edit, critic_state, jnp.zeros((), jnp.int32))
+        table = proposals.empty(spec.stored, counts(config.select_backup)[0], spec.action_size) if amortised else None
+        return ExpoState(base_policy.start(base, base_optimiser, base_key), edit, critic_state, jnp.zeros((), jnp.int32), table)
 
     # -- the on-the-fly policy ---------------------------------------------------------------------------------------------------------
 
     def counts(rule: str) -> tuple[int, int]:
         """(base samples, edits) that a rule needs: a random candidate of N + n_edits is one base sample, edited or not."""
-        of_one = {"random": (1, min(config.n_edits, 1)), "base": (1, 0)}
+        of_one = dict(zip(ONE_SAMPLE, ((1, min(config.n_edits, 1)), (1, 0)), strict=True))
         return of_one.get(rule, (config.n_samples, config.n_edits))
 
-    def draw_proposal(tape: Tape, shape: tuple[int, ...], subset_shape: tuple[int, ...], rule: str) -> Proposal:
+    def draw_proposal(
+        tape: Tape, shape: tuple[int, ...], subset_shape: tuple[int, ...], rule: str, sampled: tuple[int, ...] | None = None
+    ) -> Proposal:
+        """`sampled`: the shape of the states at which the base policy is sampled, where it is another."""
         n_samples, n_edits = counts(rule)
         pick_shape = {"random": shape, "softmax": (*shape, n_samples * config.base_candidates + n_edits)}.get(rule)
         return Proposal(
-            base.draw_samples(tape, (*shape, n_samples)),
+            base.draw_samples(tape, (*(sampled or shape), n_samples)),
             edit_policy.draw(tape, (*shape, n_edits)) if n_edits else None,
             tape.subset(config.critics, config.critic_subset, subset_shape),
             None if pick_shape is None else tape.uniform(pick_shape),
         )
 
-    def propose(base_params: base_policy.Params, state: ExpoState, obs: jax.Array, draws: Proposal) -> jax.Array:
-        """Eq. 3: the base samples of obs [..., O], then their edits -> [..., N + n_edits, A]."""
-        samples = base.sample(base_params, obs, draws.base)
+    def propose(state: ExpoState, obs: jax.Array, samples: jax.Array, draws: Proposal) -> jax.Array:
+        """Eq. 3: the base samples [..., N, A] of obs [..., O], then their edits -> [..., N + n_edits, A]."""
         if draws.edit is None:
             return samples
         edited = edits.of_first(edit_policy, state.edit.actor.params, obs, samples, draws.edit)
@@ -219,8 +243,11 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def act(state: ExpoState, obs: jax.Array, draws: Proposal, *, explore: bool) -> tuple[jax.Array, Metrics]:
         """The same stochastic policy explores and is evaluated."""
-        proposed = propose(state.imitation.ema, state, obs, draws)
+        samples = base.sample(state.imitation.ema, obs, draws.base)
+        proposed = propose(state, obs, samples, draws)
         action = select(config.select_act, state.critic, state.step, obs, proposed, draws)
+        if explore and config.proposals_from_acting:
+            return action, {proposals.DRAWN: samples[..., : counts(config.select_backup)[0], :]}
         if explore or proposed.shape[-2] != len(is_active):  # a rule of one candidate has no maximum to examine
             return action, {}
         return action, candidates.examine(critic.values(state.critic.target, obs[..., None, :], proposed), is_active)
@@ -233,7 +260,8 @@ def make(config: Config, spec: Spec) -> Agent:
         return state._replace(imitation=imitation), {"imitation_loss": loss}
 
     def draw(tape: Tape) -> Draws:
-        backup = draw_proposal(tape, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup)
+        sampled = (spec.updates, spec.batch_size // config.refresh_every)
+        backup = draw_proposal(tape, (spec.updates, spec.batch_size), (spec.updates,), config.select_backup, sampled)
         if config.select_backup == "double":
             both = tape.subset(config.critics, 2 * config.critic_subset, (spec.updates,))
             backup, value_subset = backup._replace(subset=both[:, : config.critic_subset]), both[:, config.critic_subset :]
@@ -245,11 +273,22 @@ def make(config: Config, spec: Spec) -> Agent:
             base.draw_loss(tape, spec.batch_size),
             edit_policy.draw(tape, (spec.batch_size,), training=True) if config.n_edits else None,
             base.draw_samples(tape, (spec.batch_size, 1)) if config.n_edits and config.edit_on == "base" else None,
+            tape.uniform((spec.updates,)) if amortised else None,
         )
 
-    def critic_steps(state: ExpoState, batches: Batch, draws: Draws) -> tuple[critics.Critic, Metrics]:
+    def sample_backup(state: ExpoState, obs: jax.Array, draws: base_policy.SampleDraws) -> jax.Array:
+        return base.sample(state.imitation.base.params, obs, draws)
+
+    def backup_samples(state: ExpoState, batches: Batch, draws: Draws) -> tuple[jax.Array | None, jax.Array]:
+        """The table, and the base samples at the next states of all U batches [U, B, N, A]."""
+        sample = lambda obs: sample_backup(state, obs, draws.backup.base)
+        if not amortised:
+            return None, sample(batches.next_obs)
+        return proposals.refreshed(state.table, batches, config.refresh_every, draws.due, sample)
+
+    def critic_steps(state: ExpoState, batches: Batch, samples: jax.Array, draws: Draws) -> tuple[critics.Critic, Metrics]:
         """U TD steps. Base and edit policy do not change meanwhile, so the candidates of all U batches are proposed in one call: exact."""
-        proposed = propose(state.imitation.base.params, state, batches.next_obs, draws.backup)
+        proposed = propose(state, batches.next_obs, samples, draws.backup)
 
         def td_step(carry: critics.Critic, inputs: tuple) -> tuple[critics.Critic, Metrics]:
             batch, proposed, draws, value_subset = inputs
@@ -274,8 +313,9 @@ def make(config: Config, spec: Spec) -> Agent:
 
     def learn(state: ExpoState, batches: Batch, draws: Draws) -> tuple[ExpoState, Metrics]:
         """U critic steps, then base policy, edit policy and temperature on the last batch."""
-        critic_state, metrics = critic_steps(state, batches, draws)
-        state = state._replace(critic=critic_state)
+        table, samples = backup_samples(state, batches, draws)
+        critic_state, metrics = critic_steps(state, batches, samples, draws)
+        state = state._replace(critic=critic_state, table=table)
         metrics = {name: value[-1] for name, value in metrics.items()}
         batch = last(batches)
         imitation, loss = base_policy.imitate(base, base_optimiser, state.imitation, batch, draws.imitation, config.ema_tau)
@@ -295,4 +335,5 @@ def make(config: Config, spec: Spec) -> Agent:
         act=act,
         value=lambda state, obs, action: jnp.mean(critic.values(state.critic.online.params, obs, action)),
         base_act=lambda state, obs, draws: base.sample(state.imitation.ema, obs, draws.base)[..., 0, :],
+        keep=proposals.Keeping(draw_kept, sample_backup, config.proposals_from_acting) if amortised else None,
     )

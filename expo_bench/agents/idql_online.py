@@ -21,7 +21,7 @@ class Config(expo.Config):
 
 PROTOCOL = expo.PROTOCOL
 SUITES = {"adroit": {"protocol": expo.SUITES["adroit"]["protocol"]}, "antmaze": expo.SUITES["antmaze"]}
-validate = expo.validate
+validate, validate_batch = expo.validate, expo.validate_batch
 
 
 def make(config: Config, spec: Spec) -> Agent:

@@ -16,7 +16,7 @@ import numpy as np
 
 from expo_bench.agents.base import Agent
 from expo_bench.config import traced_values
-from expo_bench.conformance.stages import SPEC, batch_of, offline
+from expo_bench.conformance.stages import SPEC, acted, batch_of, offline
 
 
 def jit(function: Callable) -> Callable:
@@ -37,7 +37,7 @@ def life(agent: Agent, state: Any, key: jax.Array, *, whole: bool) -> tuple[Any,
     if agent.learn is not None:
         state, out["learn"] = agent.learn(state, batches, agent.draw(learn_key))
     for explore in (True, False) if whole else (True,):
-        act = lambda obs, key, explore=explore: agent.act(state, obs, agent.draw_act(key, explore), explore=explore)
+        act = lambda obs, key, explore=explore: acted(agent, state, obs, key, explore)
         keys = jax.random.split(act_key, SPEC.batch_size)
         out[f"act {explore}"], out[f"estimates {explore}"] = jax.vmap(act)(3 * batch.obs, keys)
     if agent.value is not None:

@@ -27,11 +27,11 @@ from expo_bench.agents.base import Agent, Spec
 from expo_bench.config import fields
 from expo_bench.conformance.cases import DISCOUNT, PROBE, Case, config_of
 from expo_bench.conformance.stages import Problem
-from expo_bench.parts import replay
+from expo_bench.parts import proposals, replay
 from expo_bench.parts.replay import Batch
 
 SEEDS, ROWS, PRETRAIN, LEARN = 2, 1024, 200, 300
-SPEC = Spec(obs_size=4, action_size=1, batch_size=64, updates=2)
+SPEC = Spec(obs_size=4, action_size=1, batch_size=64, updates=2, stored=ROWS)
 VALUE_ERROR, ACTION_ERROR, IMITATION_ERROR = 0.1, 0.2, 0.1  # what is tolerated; a random action is 0.6 away
 
 
@@ -111,12 +111,13 @@ def train(agent: Agent, table: Batch, key: jax.Array) -> Any:
     def batch(key: jax.Array, *shape: int) -> Batch:
         index = replay.index(jax.random.uniform(key, shape), ROWS)
         drawn = jax.tree.map(lambda x: x[index], table)
+        drawn = drawn if agent.keep is None else drawn._replace(next_index=index)
         return drawn._replace(mc_return=jnp.full(shape, -jnp.inf)) if agent.mc_return else drawn
 
     def pretrain(state: Any, key: jax.Array) -> tuple:
         batch_key, draw_key = jax.random.split(key)
         drawn = batch(batch_key, SPEC.batch_size)
-        drawn = drawn._replace(next_action=drawn.action, next_valid=jnp.ones((SPEC.batch_size, 1)))
+        drawn = drawn._replace(next_action=drawn.action, next_valid=jnp.ones((SPEC.batch_size, 1)), next_index=None)
         return agent.pretrain(state, drawn, agent.draw_pretrain(draw_key))[0], None
 
     def learn(state: Any, key: jax.Array) -> tuple:
@@ -126,6 +127,8 @@ def train(agent: Agent, table: Batch, key: jax.Array) -> Any:
     state = agent.init(init_key)
     if agent.pretrain is not None:
         state, _ = jax.lax.scan(pretrain, state, jax.random.split(pretrain_key, PRETRAIN))
+    if agent.keep is not None:
+        state = state._replace(table=proposals.filled(agent.keep, state, learn_key, ROWS, lambda index: table.next_obs[index]))
     if agent.learn is not None:
         state, _ = jax.lax.scan(learn, state, jax.random.split(learn_key, LEARN))
     return state

@@ -16,7 +16,7 @@ from expo_bench.config import fields
 from expo_bench.conformance.cases import config_of
 from expo_bench.conformance.stages import batch_of, offline
 
-SPEC = Spec(obs_size=10, action_size=2, batch_size=PROTOCOL["batch_size"], updates=PROTOCOL["updates"])
+SPEC = Spec(obs_size=10, action_size=2, batch_size=PROTOCOL["batch_size"], updates=PROTOCOL["updates"], stored=4096)
 CALLS, TURNS = 10, 7  # updates per measurement, measurements per agent
 
 

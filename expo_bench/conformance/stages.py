@@ -16,9 +16,10 @@ import numpy as np
 
 from expo_bench.agents.base import Agent, Spec
 from expo_bench.config import traced_values
+from expo_bench.parts import proposals, replay
 from expo_bench.parts.replay import Batch
 
-SPEC = Spec(obs_size=3, action_size=2, batch_size=4, updates=2)
+SPEC = Spec(obs_size=3, action_size=2, batch_size=4, updates=2, stored=16)
 STAGES = ("init", "pretrain", "learn", "act", "value", "base_act")
 
 
@@ -43,12 +44,22 @@ def batch_of(key: jax.Array, agent: Agent, *lead: int, spec: Spec = SPEC) -> Bat
     rows = jax.random.normal(key, (*lead, 2 * o + a + 1))
     reward = rows[..., o + a]
     batch = Batch(rows[..., :o], jnp.tanh(rows[..., o : o + a]), reward, (reward > 1).astype(jnp.float32), rows[..., o + a + 1 :])
+    if agent.keep is not None:
+        batch = batch._replace(next_index=replay.index(jax.random.uniform(jax.random.fold_in(key, 1), lead), spec.stored))
     return batch._replace(mc_return=jnp.where(rows[..., 0] > 0, reward, -jnp.inf)) if agent.mc_return else batch
 
 
 def offline(batch: Batch) -> Batch:
     """Transitions [B] as `pretrain` gets them: with what the data do next."""
-    return batch._replace(next_action=batch.action[::-1], next_valid=1.0 - batch.terminated[:, None])
+    return batch._replace(next_action=batch.action[::-1], next_valid=1.0 - batch.terminated[:, None], next_index=None)
+
+
+def acted(agent: Agent, state: Any, obs: jax.Array, key: jax.Array, explore: bool) -> tuple:
+    """What an agent does at obs [O], without the samples that it hands out in exploration to be kept."""
+    out = agent.act(state, obs, agent.draw_act(key, explore), explore=explore)
+    if not explore or agent.keep is None or not agent.keep.from_acting:
+        return out
+    return out[0], {name: x for name, x in out[1].items() if name != proposals.DRAWN}
 
 
 class Stages:
@@ -87,7 +98,7 @@ def run(agent: Agent, stage: str, state: Any, batch: Batch, key: jax.Array) -> A
         case "learn":
             return agent.learn(state, batch, agent.draw(key))
         case "act":
-            return tuple(agent.act(state, batch.obs, agent.draw_act(key, explore), explore=explore) for explore in (True, False))
+            return tuple(acted(agent, state, batch.obs, key, explore) for explore in (True, False))
         case "value":
             return agent.value(state, batch.obs, batch.action)
         case "base_act":

@@ -19,6 +19,7 @@ Params = Any  # a named tuple of parameter pytrees, the critics' under `critic`
 class Joint(NamedTuple):
     trained: optim.Trained  #  of Params
     target: critics.Params
+    table: jax.Array | None = None  #  with amortised proposals (parts/proposals.py): [stored, N, A]
 
 
 def start(optimiser: optax.GradientTransformation, params: Params) -> Joint:
@@ -34,4 +35,4 @@ def step(
     """One gradient step on `loss(params) -> (sum of all losses, metrics)`, then one Polyak step of the target critics."""
     grads, metrics = jax.grad(loss, has_aux=True)(state.trained.params)
     trained = optim.step(optimiser, state.trained, grads)
-    return Joint(trained, optim.polyak(state.target, trained.params.critic, tau)), metrics
+    return state._replace(trained=trained, target=optim.polyak(state.target, trained.params.critic, tau)), metrics

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 
 class Batch(NamedTuple):
-    """Transitions; `next_obs` is the true one. All float32.
+    """Transitions; `next_obs` is the true one. All float32 but the index.
 
     With action chunks (C > 1) a transition is a window of C steps of one episode: `action` holds its C actions [..., C A], `reward` their
     discounted sum, `next_obs` what follows the window. A window that crosses its episode's end is marked in `valid`.
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     mc_return: jax.Array | None = None  #    [...] return to go, -inf where it is not known yet; None: the agent does not ask for it
     next_action: jax.Array | None = None  #  [..., A] what the data do after the transition; None: online batches
     next_valid: jax.Array | None = None  #   [..., C] 1 where a step of next_action belongs to the transition's episode
+    next_index: jax.Array | None = None  #   [...] int32, the stored step that led to next_obs, offline ones first; None: not asked for
 
     @property
     def td_weight(self) -> jax.Array | None:

@@ -81,6 +81,8 @@ def _of_method(
         varied = replace(config, where, **values)
         if hasattr(module, "validate"):
             module.validate(varied, where)
+        if hasattr(module, "validate_batch"):
+            module.validate_batch(varied, protocol, where)
         labels = {axis: getattr(varied, axis.partition(".")[2]) for axis in axes}
         if labels in seen:  # "0.1" and "0.10"
             raise UserError(f"{where}: two cells of vary are the same: {labels}")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from envs.core import Environment, State, Step, autoreset
 from expo_bench.agents.base import Agent, Metrics, Spec
-from expo_bench.parts import replay
+from expo_bench.parts import proposals, replay
 from expo_bench.precision import exactly
 from expo_bench.protocol import Protocol
 from expo_bench.training import returns, tally
@@ -28,7 +28,7 @@ Hyper = dict[str, jax.Array]  # the traced fields of the agent's config, each []
 GivenStep = Callable[[jax.Array, Any], tuple[Any, Metrics]]  # (i, state) -> the i-th step of a call
 
 # One stream of keys per purpose, so that adding a draw to one changes nothing in another.
-INIT, PRETRAIN, ONLINE, EVALUATE = range(4)
+INIT, PRETRAIN, ONLINE, EVALUATE, FILL = range(5)
 
 
 class Chunk(NamedTuple):
@@ -74,16 +74,22 @@ def stream(seed: jax.Array, purpose: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(0), purpose), seed)
 
 
-def spec_of(env: Environment, protocol: Protocol) -> Spec:
+def capacity_of(protocol: Protocol) -> int:
+    """Transitions that the replay holds: all of the online phase."""
+    return max(protocol.online_steps, protocol.num_envs)
+
+
+def spec_of(env: Environment, protocol: Protocol, dataset_size: int = 0) -> Spec:
     """What an algorithm has to know of its task and protocol; a chunk of actions is one action to it."""
-    return Spec(env.obs_size, env.action_size * protocol.chunk, protocol.batch_size, protocol.updates * protocol.num_envs)
+    updates = protocol.updates * protocol.num_envs
+    return Spec(env.obs_size, env.action_size * protocol.chunk, protocol.batch_size, updates, dataset_size + capacity_of(protocol))
 
 
 def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any, protocol: Protocol, dataset_size: int) -> Run:
     """The run of one algorithm on one task. `dataset_size` is the number of offline transitions (0: none)."""
     sampler = Sampler(env.obs_size, env.action_size, protocol, dataset_size)
-    spec = spec_of(env, protocol)
-    capacity = max(protocol.online_steps, protocol.num_envs)
+    spec = spec_of(env, protocol, dataset_size)
+    capacity = capacity_of(protocol)
 
     def config_of(hyper: Hyper) -> Any:
         """The config with a row's values. A chunk counts as one step, so an agent discounts it with discount^C."""
@@ -157,17 +163,28 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
             )
         return state._replace(envs=envs, buffer=replay.insert(state.buffer, rows, env_step), blowups=blowups), steps
 
-    def propose(agent: Agent, state: RunState, env_step: jax.Array, key: jax.Array) -> jax.Array:
-        """What the agent, or who acts in its stead in the warm-up, would do now: [num_envs, C A]."""
+    def propose(agent: Agent, state: RunState, env_step: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        """What the agent, or who acts in its stead in the warm-up, would do now: [num_envs, C A]; and what it drew for that."""
         draws = jax.vmap(lambda k: agent.draw_act(k, True))(jax.random.split(key, protocol.num_envs))
-        actions = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True)[0])(state.envs.obs, draws)
+        actions, extras = jax.vmap(lambda obs, d: agent.act(state.agent, obs, d, explore=True))(state.envs.obs, draws)
         if not protocol.warmup_steps:
-            return actions
+            return actions, extras
         if protocol.warmup == "uniform":
             instead = jax.random.uniform(jax.random.fold_in(key, 1), actions.shape, minval=-1.0, maxval=1.0)
         else:
             instead = actions if agent.base_act is None else jax.vmap(lambda o, d: agent.base_act(state.agent, o, d))(state.envs.obs, draws)
-        return jnp.where(env_step < protocol.warmup_steps, instead, actions)
+        return jnp.where(env_step < protocol.warmup_steps, instead, actions), extras
+
+    def keep_samples(
+        keep: proposals.Keeping, state: RunState, env_step: jax.Array, before: State, extras: Metrics, key: jax.Array
+    ) -> RunState:
+        """The first samples of the transitions that were just stored; `before` are the environments as they acted, `extras` what they drew."""
+        place = lambda i: dataset_size + i % capacity
+        newest = env_step + jnp.arange(protocol.num_envs)
+        led_here = jnp.where(before.t > 0, place(newest - protocol.num_envs), spec.stored)  # nothing led to a first state
+        next_obs = replay.unpack(state.buffer[newest % capacity], env.obs_size, env.action_size).next_obs
+        table = proposals.stored(keep, state.agent, key, place(newest), next_obs, led_here, extras.get(proposals.DRAWN))
+        return state._replace(agent=state.agent._replace(table=table))
 
     def execute(state: RunState, proposed: jax.Array) -> tuple[RunState, jax.Array]:
         """The actions of this step [num_envs, A]: with chunks those of the running one, of `proposed` where a new one is due."""
@@ -182,14 +199,20 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         """One iteration of the loop: act, physics, replay insert, sample U batches, learn."""
         key = jax.random.fold_in(stream(state.seed, ONLINE), env_step)
         act_key, env_key, batch_key, draw_key = jax.random.split(key, 4)
-        state, actions = execute(state, propose(agent, state, env_step, act_key))
+        before = state.envs
+        proposed, extras = propose(agent, state, env_step, act_key)
+        state, actions = execute(state, proposed)
         state, steps = interact(state, env_step, actions, env_key, discount)
+        if agent.keep is not None:
+            state = keep_samples(agent.keep, state, env_step, before, extras, jax.random.fold_in(act_key, 2))
         if state.chunk is not None:  # an episode's end ends its chunk
             place = jnp.where(steps.terminated | steps.truncated, 0, state.chunk.place)
             state = state._replace(chunk=state.chunk._replace(place=place))
 
         def learn(agent_state: Any) -> tuple[Any, Metrics]:
-            batches = sampler.mixed(batch_key, offline, state.buffer, state.returns, env_step + protocol.num_envs, env.horizon, discount)
+            drawn_from = sampler._replace(indexed=agent.keep is not None)
+            stored = env_step + protocol.num_envs
+            batches = drawn_from.mixed(batch_key, offline, state.buffer, state.returns, stored, env.horizon, discount)
             return agent.learn(agent_state, batches, agent.draw(draw_key))
 
         def skip(agent_state: Any) -> tuple[Any, Metrics]:
@@ -201,6 +224,16 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         reward = jnp.where(steps.blown_up, 0.0, steps.reward)  # of a blow-up it may be anything
         return state._replace(agent=agent_state), {**metrics, "train_reward": jnp.mean(reward)}
 
+    def begin(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> RunState:
+        """Before the first environment step: samples for the offline transitions, where the agent keeps some."""
+        agent = agent_of(hyper)
+        if agent.keep is None or not dataset_size:
+            return state
+        next_obs = lambda index: replay.unpack(dataset[index], env.obs_size, env.action_size).next_obs
+        fill = lambda: proposals.filled(agent.keep, state.agent, stream(state.seed, FILL), dataset_size, next_obs)
+        table = jax.lax.cond(clock.env_step == 0, fill, lambda: state.agent.table)
+        return state._replace(agent=state.agent._replace(table=table))
+
     def online_step(state: RunState, clock: Clock, hyper: Hyper, dataset: jax.Array) -> GivenStep:
         agent, discount = agent_of(hyper), discount_of(hyper)
         offline = offline_of(agent, hyper, dataset)
@@ -210,6 +243,7 @@ def make(env: Environment, make_agent: Callable[[Any, Spec], Agent], config: Any
         state: RunState, clock: Clock, count: jax.Array, hyper: Hyper, dataset: jax.Array, seen: Tally | None = None
     ) -> tuple[RunState, Tally]:
         seen = nothing("online", state, hyper, dataset) if seen is None else seen
+        state = begin(state, clock, hyper, dataset)
         step = online_step(state, clock, hyper, dataset)
         return _repeat(step, state, count, seen, lambda i: clock.env_step + i * protocol.num_envs)
 

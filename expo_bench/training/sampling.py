@@ -30,6 +30,7 @@ class Sampler(NamedTuple):
     action_size: int
     protocol: Protocol
     size: int
+    indexed: bool = False  # whether batches say which stored step leads to their next state
 
     def offline(self, key: jax.Array, data: Offline, discount: jax.Array) -> Batch:
         """[B] offline transitions, with what follows each in its episode."""
@@ -74,6 +75,7 @@ class Sampler(NamedTuple):
             batch = replay.unpack(data.rows[index], self.obs_size, self.action_size)
         else:
             batch = self._windows(data.rows, index, 1, self.size, discount, self.protocol.chunk)
+        batch = batch._replace(next_index=self._last(index, 1, len(data.rows), 0))
         return batch if data.mc_return is None else batch._replace(mc_return=data.mc_return[index])
 
     def _index(self, u: jax.Array) -> jax.Array:
@@ -90,7 +92,12 @@ class Sampler(NamedTuple):
             batch = replay.unpack(buffer[index], self.obs_size, self.action_size)
         else:
             batch = self._windows(buffer, index, n, stored, discount, chunk)
+        batch = batch._replace(next_index=self._last(index, n, len(buffer), self.size))
         return batch if to_go is None else batch._replace(mc_return=returns.stored_value(to_go, horizon, n, index))
+
+    def _last(self, first: jax.Array, stride: int, rows: int, before: int) -> jax.Array | None:
+        """The last step of each window, as `_windows` takes it, behind the `before` ones of another array; None: nobody asks."""
+        return before + jnp.minimum(first + (self.protocol.chunk - 1) * stride, rows - 1) if self.indexed else None
 
     def _windows(self, rows: jax.Array, first: jax.Array, stride: int, stored: jax.Array | int, discount: jax.Array, length: int) -> Batch:
         """The windows of `length` steps that begin at `first` [...]; the steps of one environment are `stride` rows apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_the_known_value_is_recovered(answers: dict[str, Answer], probe: str) ->
 def test_the_right_action_is_taken(answers: dict[str, Answer], probe: str) -> None:
     """On the mean of 32 evaluations; a random action is 0.6 away."""
     assert not probes.wrong_actions(answers[probe].actions)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("agent", ["expo", "idql_online", "qc"])
+def test_amortised_proposals_find_the_values_and_the_actions_too(agent: str) -> None:
+    module, case = agents.load(agent), case_of(agent, agents.load(agent))
+    for answer in probes.answers(module, dataclasses.replace(case, probe={**case.probe, "refresh_every": 4})).values():
+        assert not probes.wrong_values(answer) + probes.wrong_actions(answer.actions)
 
 
 @pytest.mark.parametrize("base", ["diffusion", "flow"])

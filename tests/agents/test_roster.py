@@ -46,6 +46,8 @@ ROSTER = {name: Entry(name) for name in agents.AGENTS} | {
     "bc flow": Entry("bc", {"base": "flow"}),
     "expo flow": Entry("expo", {"n_edits": 3, "base": "flow"}),
     "expo random": Entry("expo", {"n_edits": 2, "select_act": "random", "select_backup": "random", "reachable_target_entropy": True}),
+    "expo amortised": Entry("expo", {"n_edits": 2, "refresh_every": 2, "proposals_from_acting": True}),
+    "qc amortised": Entry("qc", {"refresh_every": 2, "proposals_from_acting": True}),
     "expo dropout": Entry("expo", {"n_edits": 2, "edit_dropout": 0.5}),
     "dsrl train base": Entry("dsrl", {"train_base_online": True, "base": "diffusion", "q_aggregate": "mean", "backup_entropy": False}),
     "faster flow": Entry("faster", {"base": "flow", "edit_dropout": 0.5, "reachable_target_entropy": True}),

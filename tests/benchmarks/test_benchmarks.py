@@ -39,6 +39,20 @@ def test_the_programs_count_is_the_configs(steps):
     assert flops.acting("expo", config, spec).flop == pytest.approx(act, rel=1e-6)
 
 
+def test_samples_that_are_kept_are_not_counted_and_first_ones_are():
+    config, protocol = agents.load("expo").Config(), Protocol(online_steps=100, updates=3, batch_size=32)
+    kept, spec = dataclasses.replace(config, refresh_every=4), Spec(19, 7, 32, 3, 500)
+    samples = lambda states: flops.denoiser(config, 19, 7).samples(states, 8, 10, shared=True)
+    saved = flops.learning("expo", config, spec).flop - flops.learning("expo", kept, spec).flop
+    assert saved == pytest.approx(samples(3 * 24), rel=0.01)
+    both = flops.learning("expo", kept, spec) + flops.acting("expo", kept, spec)
+    first = flops.per_env_step("expo", kept, protocol, 19, 7, 400).flop - both.flop
+    assert first == pytest.approx(samples(1) + samples(400) / 100, rel=0.01)
+    acting = dataclasses.replace(kept, proposals_from_acting=True)
+    assert flops.per_env_step("expo", acting, protocol, 19, 7).flop == pytest.approx(both.flop)
+    assert flops.per_env_step("expo", config, protocol, 19, 7, 400) == flops.per_env_step("expo", config, protocol, 19, 7)
+
+
 def test_products_by_hand():
     """A scan counts as often as it runs, of branches the larger one, and a while loop not at all."""
     x, w = jnp.zeros((3, 4)), jnp.zeros((4, 4))

@@ -11,7 +11,7 @@ class Shared:
 
     def __call__(self, builder, program, env, dataset, block):
         rows = wave_rows(program, block, builder.devices), block
-        key = repr((program.agent, program.config, program.protocol, rows, env, dataset.shape, builder.precision))
+        key = repr((program.agent, program.config, program.protocol, rows, env, dataset.shape, builder.precisions))
         if key not in self.built:
             self.built[key] = self.submit(builder, program, env, dataset, block)()
         return lambda: self.built[key]
