@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import tyro
 from toy import Walk, dataset
 
 import expo_bench
 from expo_bench import Experiment, Method, UserError, agents, cli
 from expo_bench.agents import files
+from expo_bench.commands.sweep import experiment_of
+from expo_bench.options import Sweep
 from expo_bench.sweeps import runner
 
 TINY = (Path(__file__).parent.parent / "tiny_agent.py").read_text()
@@ -54,12 +57,12 @@ def test_shipped_agents_leave_no_files(place):
 
 def test_the_command_line_speaks_of_a_file_by_its_stem(place):
     line = "--tasks point-umaze --agents ./my_agent.py rlpd --set my_agent.scale=3 discount=0.9 --vary my_agent.rate=0.1,0.2"
-    args = cli.tyro.cli(cli.Sweep, args=line.split())
-    mine, rlpd = runner.plan(cli.experiment_of(args))
+    args = tyro.cli(Sweep, args=line.split())
+    mine, rlpd = runner.plan(experiment_of(args))
     assert (mine.agent, mine.config.scale, {r.hyper["rate"] for r in mine.rows}) == ("my_agent", 3, {0.1, 0.2})
     assert {r.hyper["discount"] for r in (*mine.rows, *rlpd.rows)} == {0.9}
     with pytest.raises(UserError, match="agent 'tiny' does not run .running: my_agent, rlpd"):
-        cli.experiment_of(cli.tyro.cli(cli.Sweep, args=line.replace("my_agent.scale", "tiny.scale").split()))
+        experiment_of(tyro.cli(Sweep, args=line.replace("my_agent.scale", "tiny.scale").split()))
 
 
 def test_a_file_that_is_edited_is_loaded_anew_but_not_in_a_plan(place):

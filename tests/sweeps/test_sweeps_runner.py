@@ -9,13 +9,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import tyro
 from killed_sweep import AGENT
 from shared_programs import Shared
 from toy import SMALL, Walk, dataset
 
 import expo_bench
-from expo_bench import Experiment, Method, UserError, cli
+from expo_bench import Experiment, Method, UserError
 from expo_bench.agents import AGENTS
+from expo_bench.commands.sweep import experiment_of
+from expo_bench.options import Sweep
 from expo_bench.sweeps import compiled, runner
 from expo_bench.sweeps import manifest as manifests
 
@@ -143,7 +146,7 @@ def test_recorded_rewards_are_kept_where_asked_for_and_are_another_experiment(to
     assert set(own_rewards) == {0, 1} and set(kept_rewards) == {7}
     assert sum("rewards kept as recorded: 100.00% of the transitions have another reward" in line for line in said) == 1
     line = "--tasks point-umaze --agents rlpd --rewards recorded"
-    assert cli.experiment_of(cli.tyro.cli(cli.Sweep, args=line.split())).rewards == "recorded"
+    assert experiment_of(tyro.cli(Sweep, args=line.split())).rewards == "recorded"
     first, second = (manifests.begun(e, runner.plan(e)) for e in (own, kept))
     assert manifests.difference(first, second, manifests.IDENTITY) == ("rewards", '"task"', '"recorded"')
     assert manifests.experiment_of({**second, "agent_files": {}}, tmp_path).rewards == "recorded"
