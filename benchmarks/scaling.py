@@ -119,31 +119,26 @@ def program(agent: str, task: str) -> grid.Program:
     return grid.programs(Experiment("plan", [task], [agent], 1, config=rows, protocol=protocol), {task: of.suite})[0]
 
 
-class Costs(NamedTuple):
-    """Of one row."""
-
-    pretrain: Work  #  a gradient step of the offline phase
-    online: Work  #    an environment step: acting and learning
-    decision: Work  #  one decision of all episodes of an evaluation
-
-
-def costs(agent: str, task: str) -> Costs:
-    made = program(agent, task)
-    of = made.protocol
-    return _costs(
-        agent, made.config, of.batch_size, of.updates, of.num_envs, of.chunk, TASKS[task].obs, TASKS[task].action, of.eval_episodes
-    )
+def work_of(agent: str, task: str, what: str) -> Work:
+    """Of one row: an environment step ("online": acting and learning), a gradient step of the offline phase ("pretrain"), or one decision of
+    all episodes of an evaluation ("decision")."""
+    made, of = program(agent, task), TASKS[task]
+    p, episodes = made.protocol, of.episodes if what == "decision" else 1
+    return _counted(agent, made.config, p.batch_size, p.updates, p.num_envs, p.chunk, of.obs, of.action, what, episodes)
 
 
 @functools.cache
-def _costs(agent: str, config: Any, batch: int, updates: int, envs: int, chunk: int, obs: int, action: int, episodes: int) -> Costs:
-    protocol = replace(agents.load(agent).PROTOCOL, agent, batch_size=batch, updates=updates, num_envs=envs, chunk=chunk)
+def _counted(
+    agent: str, config: Any, batch: int, updates: int, envs: int, chunk: int, obs: int, action: int, what: str, episodes: int
+) -> Work:
+    """Tasks of the same sizes have the same work."""
     spec = Spec(obs, action * chunk, batch, updates * envs)
-    return Costs(
-        flops.pretraining(agent, config, spec, chunk),
-        flops.per_env_step(agent, config, protocol, obs, action),
-        flops.evaluating(agent, config, spec, episodes),
-    )
+    if what == "pretrain":
+        return flops.pretraining(agent, config, spec, chunk)
+    if what == "decision":
+        return flops.evaluating(agent, config, spec, episodes)
+    protocol = replace(agents.load(agent).PROTOCOL, agent, batch_size=batch, updates=updates, num_envs=envs, chunk=chunk)
+    return flops.per_env_step(agent, config, protocol, obs, action)
 
 
 class Time(NamedTuple):
@@ -160,15 +155,15 @@ class Time(NamedTuple):
 
 def time_of(agent: str, task: str, device: Device, end: End, precision: str, rows: int, cores: int) -> Time:
     """The run of an agent on a task with `rows` seeds in one program."""
-    of, made, cost = TASKS[task], program(agent, task).protocol, costs(agent, task)
+    of, made = TASKS[task], program(agent, task).protocol
+    cost = lambda what: seconds(work_of(agent, task, what), device, end, precision, rows)
     evaluations = of.steps // of.eval_every + 1
-    offline = made.offline_steps * seconds(cost.pretrain, device, end, precision, rows)
-    online = of.steps * seconds(cost.online, device, end, precision, rows)
+    offline = made.offline_steps * cost("pretrain") if made.offline_steps else 0.0
     decisions = evaluations * -(-of.horizon // made.chunk)
     steps = of.steps + evaluations * of.horizon * of.episodes
     calls = of.steps / made.num_envs + evaluations * of.horizon
     physics = rows * steps / (of.rate * cores) + calls * CALLBACK
-    return Time(offline + online, decisions * seconds(cost.decision, device, end, precision, rows), physics)
+    return Time(offline + of.steps * cost("online"), decisions * cost("decision"), physics)
 
 
 def row_bytes(agent: str, task: str) -> tuple[int, int]:
@@ -237,7 +232,7 @@ def work_table(names: Sequence[str]) -> str:
     """Per agent and environment step: FLOP on small and large tasks, bytes, products, and FLOP per byte on `lift`."""
     rows = []
     for name in names:
-        work = {task: costs(name, task).online for task in ("lift", "antmaze-large-play", "pen", "relocate")}
+        work = {task: work_of(name, task, "online") for task in ("lift", "antmaze-large-play", "relocate")}
         lift = work["lift"]
         rows.append(
             [
@@ -246,10 +241,10 @@ def work_table(names: Sequence[str]) -> str:
                 number(lift.bytes / 1e9),
                 f"{lift.flop / max(lift.bytes, 1):,.0f}",
                 f"{lift.products:,.0f}",
-                number(costs(name, "lift").pretrain.flop / 1e9),
+                number(work_of(name, "lift", "pretrain").flop / 1e9),
             ]
         )
-    head = ["agent", "GFLOP: lift", "antmaze", "pen", "relocate", "GB (lift)", "FLOP per byte", "products", "GFLOP per offline step"]
+    head = ["agent", "GFLOP: lift", "antmaze", "relocate", "GB (lift)", "FLOP per byte", "products", "GFLOP per offline step"]
     return markdown(head, rows)
 
 

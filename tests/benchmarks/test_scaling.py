@@ -70,7 +70,8 @@ def test_offline_steps_and_evaluations_are_counted():
 @pytest.fixture()
 def cheap(monkeypatch):
     """Nothing is counted."""
-    monkeypatch.setattr(scaling, "costs", lambda agent, task: scaling.Costs(Work(1e9, 1e6, 10), Work(1e12, 1e9, 1e3), Work(1e9, 1e6, 10)))
+    known = {"pretrain": Work(1e9, 1e6, 10), "online": Work(1e12, 1e9, 1e3), "decision": Work(1e9, 1e6, 10)}
+    monkeypatch.setattr(scaling, "work_of", lambda agent, task, what: known[what])
     monkeypatch.setattr(scaling, "update_work", lambda agent, size: Work(1e9, 1e6, 10))
 
 
@@ -91,7 +92,9 @@ def test_the_tables_stand_in_the_page(cheap, capsys, monkeypatch, tmp_path):
     text = page.read_text()
     assert scaling.hours(3600.0, 1e6) == "1 to 278" and scaling.hours(1.0, 2.0) == "0.00" and scaling.number(1234.5) == "1,234"
     assert (
-        "| `rlpd` | 1,000 | 1,000 |" in text and "| `sac` | 1,000 |" in text and "<!-- scaling: memory -->\n| agent | lift: MiB |" in text
+        "| `rlpd` | 1,000 | 1,000 | 1,000 | 1 |" in text
+        and "| `sac` | 1,000 |" in text
+        and "<!-- scaling: memory -->\n| agent | lift: MiB |" in text
     )
     assert capsys.readouterr().out.count("\n|---") == 6
     scaling.main(["--agents", "rlpd", "--counted", "rlpd", "--peak", "312", "--bandwidth", "2", "--memory", "40"])
