@@ -67,21 +67,21 @@ def table(bars: list[dict[str, Any]]) -> str:
 
 
 def draw(path: Path, points: list[dict[str, Any]], stops: int | None) -> None:
-    """Time per seed over the number of seeds, with the range of the repetitions, beside the line of a time that does not depend on it."""
+    """The best time per seed over the number of seeds, shaded up to the median, and where more seeds stop paying."""
     import matplotlib
 
     from analysis.figures import style
 
     seeds = [p["seeds"] for p in points]
-    median, low, high = ([1e3 * p["s_per_env_step_and_seed"][name] for p in points] for name in ("median", "min", "max"))
+    best, median = ([1e3 * p["s_per_env_step_and_seed"][name] for p in points] for name in ("min", "median"))
     with matplotlib.rc_context(style.STYLE):
         figure = style.new_figure(4.2, 2.8)
         axes = figure.add_subplot()
-        axes.fill_between(seeds, low, high, color=style.COLOURS["expo"], alpha=0.2, lw=0)
-        axes.plot(seeds, median, "o-", color=style.COLOURS["expo"])
+        axes.fill_between(seeds, best, median, color=style.COLOURS["expo"], alpha=0.2, lw=0)
+        axes.plot(seeds, best, "o-", color=style.COLOURS["expo"])
         if stops is not None:
             axes.axvline(stops, color=style.MUTED, lw=0.8, ls=(0, (4, 2)))
-            axes.annotate("more seeds save\nless than 10 %", (stops, max(high)), (4, 0), textcoords="offset points", va="top", fontsize=7)
+            axes.annotate("more seeds save\nless than 10 %", (stops, max(median)), (4, 0), textcoords="offset points", va="top", fontsize=7)
         axes.set_xscale("log", base=2)
         axes.set_xticks(seeds, [str(n) for n in seeds])
         axes.set_ylim(0, None)

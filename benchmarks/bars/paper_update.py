@@ -41,11 +41,11 @@ def rate(rows: int, devices: list, precision: str, size: Size, repeats: int, aim
     before = bars.gemm(devices, precision)
     loop = Loop(size, rows, precision)
     steps = bars.steps_for(loop.seconds, aim)
-    seconds = bars.spread([loop.seconds(steps) / steps for _ in range(repeats)])
+    timings = loop.repeat(steps, repeats)
     gemms = [before, bars.gemm(devices, precision)]
-    achieved = rows * loop.flop() / seconds["median"]
+    achieved = rows * loop.flop() / timings["s_per_env_step"]["min"]
     details = {
-        "s_per_env_step": seconds,
+        **timings,
         "flop_per_env_step_and_row": loop.flop(),
         "flop_per_s": achieved,
         "gemm_before_and_after": gemms,
