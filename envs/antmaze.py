@@ -40,6 +40,7 @@ from envs.core import Outcome
 from envs.environment import Start
 from envs.physics import Readout, System, direct_control
 from envs.registry import TaskInfo
+from envs.rendering import View
 
 CELL = 4.0  # metres
 # '#' wall, 'R' start, 'G' or 'g' goal; 'G' and 'c' are the cells that D4RL's authors picked by hand as goals of recorded episodes
@@ -132,6 +133,16 @@ class AntMaze:
     def goal_middle(self) -> np.ndarray:
         """[2] the mean of the goals that episodes draw: the goal that `outcome` judges by."""
         return self.goal + sum((low + high) / 2 for low, high in self.rules.goal_offset)
+
+    @property
+    def view(self) -> View:
+        """The whole maze from straight above, with the middle of the goal's distribution."""
+        low, high = self.walls.min(axis=0), self.walls.max(axis=0)
+        width, height = high - low + CELL
+        x, y = (low + high) / 2
+        colours = {"box": (0.75, 0.75, 0.75, 1), "plane": (0.2, 0.25, 0.35, 1), "sphere": (0.9, 0.6, 0.2, 1), "capsule": (0.9, 0.6, 0.2, 1)}
+        goal = (*(float(value) for value in self.goal_middle), 0.0)
+        return View((float(x), float(y), 0.0), 1.1 * max(height, 0.75 * width), colours=colours, marks=((goal, 0.7, (0.2, 0.7, 0.3, 1.0)),))
 
     def system(self, engine: str) -> System:
         model = ant.ant_model(self.rules.build, self.walls, cell=CELL, few_contacts=engine == "mjx")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import mujoco
 import numpy as np
 
@@ -63,11 +64,11 @@ def render(env: Any, states: Any, *, width: int = 480, height: int = 360, camera
             model.geom_rgba[i] = wish.colours.get(model.geom(i).name, wish.colours.get(kind, model.geom_rgba[i]))
     if not model.nlight:
         model.vis.headlight.ambient[:] = 0.5
-    params = env.task.fields(states.params) if system.fields else ()
     try:
         with mujoco.Renderer(model, height, width) as renderer:
             for t, q in enumerate(qpos):
-                _set_fields(model, system.fields, params, t)
+                if system.fields:
+                    _set_fields(model, system.fields, env.task.fields(jax.tree.map(lambda x, t=t: x[t], states.params)))
                 data.qpos[:] = q
                 mujoco.mj_forward(model, data)
                 renderer.update_scene(data, camera=view)
@@ -77,9 +78,9 @@ def render(env: Any, states: Any, *, width: int = 480, height: int = 360, camera
         raise TaskError(f"cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL')}: {' '.join(str(error).split())[:120]}") from error
 
 
-def _set_fields(model: mujoco.MjModel, fields: tuple[Field, ...], params: tuple[Any, ...], t: int) -> None:
-    for field, value in zip(fields, params, strict=True):
-        getattr(model, field.name)[field.index] = np.asarray(value)[t]
+def _set_fields(model: mujoco.MjModel, fields: tuple[Field, ...], values: tuple[Any, ...]) -> None:
+    for field, value in zip(fields, values, strict=True):
+        getattr(model, field.name)[field.index] = value
 
 
 def _mark(scene: mujoco.MjvScene, marks: tuple) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 
 from envs.core import Outcome, TaskError
 from envs.physics import Field, Readout, System, direct_control
+from envs.rendering import View
 
 FRAME_SKIP = 5  #  substeps of 2 ms
 _PLANE, _CYLINDER = mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_CYLINDER
@@ -149,6 +150,11 @@ class HandTask:
     observation_names: tuple[str, ...]
     obs_low: np.ndarray
     obs_high: np.ndarray
+
+    @property
+    def view(self) -> View:
+        """From behind the forearm and above: hand, table and what stands on it."""
+        return View(lookat=(0.0, -0.12, 0.15), height=1.0, elevation=-45.0)
 
     @classmethod
     def adapt(cls, spec: mujoco.MjSpec) -> None:

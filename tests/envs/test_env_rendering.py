@@ -76,6 +76,15 @@ def test_an_episode_of_the_demonstrator(backend):
     assert ends[-1] and not ends[:-1].any()
 
 
+def test_every_state_is_drawn_with_its_own_pose(backend):
+    """relocate's parameters are two positions: pictures of three states, of which two are of one episode."""
+    env = make("relocate", "mujoco")
+    first, second = (env.reset(jax.random.key(seed)) for seed in (0, 1))
+    states = jax.tree.map(lambda *x: np.stack(x), first, second, first)
+    one, other, again = rendering.render(env, states, width=80, height=60)
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+
+
 def test_where_nothing_draws_it_is_one_line(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "no-such-thing")
     with pytest.raises(TaskError, match="nothing to draw with: tried MUJOCO_GL=no-such-thing; expected a library"):
