@@ -7,6 +7,7 @@ The prose of the page stays; what lies between its two marks is written anew. Ar
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from analysis.figures import style
 from analysis.load import Results, load
 from analysis.tables import markdown_table, show_interval
 from benchmarks import flops
+from experiments.amortised import EXPERIMENT
 from expo_bench import agents
 from expo_bench.config import fields, replace
 
@@ -30,7 +32,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- tables: python -m benchmarks.amortised -->", "<!-- end of the tables -->"
 PAPER = {"obs": 19, "action": 7, "offline": 20_000}  # robomimic's square, and as many offline transitions as 100 to 200 episodes have
 RATES = (1, 4, 8, 16, 64)
-MEASURES = {"at the end": efficiency.final, "over the run": efficiency.area}
+MEASURES = {  # (metric, what is read off its curve)
+    "success at the end": ("success", efficiency.final),
+    "success over the run": ("success", efficiency.area),
+    "q_bias at the end": ("q_bias", efficiency.final),
+}
 WIDTH, HEIGHT = 3.3, 2.5  # inches of a panel
 
 
@@ -52,56 +58,70 @@ def paper_table() -> str:
     return markdown_table(("GFLOP per environment step (times less)", *(f"k = {k}" for k in RATES)), rows)
 
 
+def upto(curve: efficiency.Curve, stop: int) -> efficiency.Curve:
+    """The evaluations until a step."""
+    kept = curve.steps <= stop
+    return dataclasses.replace(curve, steps=curve.steps[kept], values=curve.values[:, kept], evaluated=curve.evaluated[:, kept])
+
+
 class Runs:
-    """The runs of experiments/amortised.py: the curves of every variant on every task, and the arithmetic behind them."""
+    """The runs of experiments/amortised.py: the curves of its variants on every task until the last step that all of them have reached, and
+    the arithmetic behind them."""
 
     def __init__(self, results: Results) -> None:
         self.results, self.tasks = results, results.tasks
-        definition = results.manifests[0].get("definition")
-        self.methods = {method["variant"]: method["config"] for method in definition["methods"]}
-        self.released = next(iter(self.methods))
-        self.config, self.protocol = definition["config"], definition["protocol"]
+        self.labels = {m.variant: m.label for m in results.methods}
+        self.configs = {m.variant: m.config for m in EXPERIMENT.methods if m.variant in self.labels}
+        self.released = EXPERIMENT.methods[0].variant
         self.flop = functools.cache(self._flop)
 
-    def curve(self, task: str, variant: str) -> efficiency.Curve:
-        label = next(m.label for m in self.results.methods if m.variant == variant)
-        return efficiency.online_curve(self.results.rows(task, label), "success")
+    def variants(self, task: str) -> list[str]:
+        """Those that were run on a task."""
+        return [variant for variant in self.configs if len(self.results.rows(task, self.labels[variant]))]
+
+    def curve(self, task: str, variant: str, metric: str = "success") -> efficiency.Curve:
+        of = lambda v: efficiency.online_curve(self.results.rows(task, self.labels[v]), metric)
+        return upto(of(variant), min(of(v).steps[of(v).evaluated.all(axis=0)][-1] for v in self.variants(task)))
 
     def _flop(self, task: str, variant: str) -> float:
         env = envs.make(task, engine="mujoco")
-        offline = next(m.get("tasks")[task]["transitions"] for m in self.results.manifests if task in m.get("tasks"))
-        return flop_of("expo", self.config | self.methods[variant], self.protocol, env.obs_size, env.action_size, offline)
+        source = Path(self.results.rows(task, self.labels[variant])["source"].iloc[0])
+        manifest = next(m for m in self.results.manifests if m.folder.resolve() in source.resolve().parents)
+        definition, offline = manifest.get("definition"), manifest.get("tasks")[task]["transitions"]
+        return flop_of("expo", definition["config"] | self.configs[variant], definition["protocol"], env.obs_size, env.action_size, offline)
 
     def table(self, task: str) -> str:
-        """Success and its difference to the released algorithm, seed by seed, with p values that count all comparisons of the task."""
-        reference, rows, tested = self.curve(task, self.released), [], []
+        """Every measure and its difference to the released algorithm, seed by seed; p values adjusted for all comparisons of the task."""
+        variants, rows, tested = self.variants(task), [], []
         base = self.flop(task, self.released)
-        for variant in self.methods:
-            curve, count = self.curve(task, variant), self.flop(task, variant)
+        for variant in variants:
+            count = self.flop(task, variant)
             cells = [variant, f"{count / 1e9:.3f} ({base / count:.1f})"]
-            for measure in MEASURES.values():
-                cells.append(show_interval(statistics.mean_interval(measure(curve))))
+            for metric, measure in MEASURES.values():
+                own, reference = self.curve(task, variant, metric), self.curve(task, self.released, metric)
+                cells.append(show_interval(statistics.mean_interval(measure(own))))
                 if variant == self.released:
                     cells.append("")
                     continue
-                gaps, _ = statistics.differences(measure(curve), curve.seeds, measure(reference), reference.seeds)
+                gaps, _ = statistics.differences(measure(own), own.seeds, measure(reference), reference.seeds)
                 cells.append(show_interval(statistics.mean_interval(gaps), 3, sign=True))
                 tested.append((len(rows), len(cells) - 1, p_value(gaps)))
             rows.append(cells)
         for (row, cell, p), adjusted in zip(tested, holm([p for *_, p in tested]), strict=True):
             rows[row][cell] += f", p {p:.2f}{f' (adjusted {adjusted:.3f})' if adjusted < 0.05 else ''}" if np.isfinite(p) else ""
-        gap = f"minus {self.released}, seed by seed"
-        header = ("variant", "GFLOP per step (times less)", *(name for m in MEASURES for name in (f"success {m}", gap)))
-        return markdown_table(header, rows)
+        header = ("variant", "GFLOP per step (times less)", *(name for m in MEASURES for name in (m, f"minus {self.released}")))
+        last = self.curve(task, self.released)
+        said = f"{len(last.seeds)} seeds, evaluations until {last.steps[-1]:,} environment steps."
+        return f"{said}\n\n{markdown_table(header, rows)}"
 
     def draw(self, path: Path) -> None:
         """Success against environment steps, and against the arithmetic so far: a row per task."""
-        colours = dict(zip(self.methods, ("#1b1f24", "#0072B2", "#009E73", "#D55E00", "#AA4499", "#E69F00"), strict=False))
+        colours = dict(zip(self.configs, ("#1b1f24", "#0072B2", "#009E73", "#D55E00", "#AA4499", "#E69F00"), strict=False))
         with matplotlib.rc_context(style.STYLE):
             figure = style.new_figure(2 * WIDTH, len(self.tasks) * HEIGHT + 0.3)
             grid = figure.subplots(len(self.tasks), 2, squeeze=False, sharey="row")
             for (left, right), task in zip(grid, self.tasks, strict=True):
-                for variant in self.methods:
+                for variant in self.variants(task):
                     curve, interval = self.curve(task, variant), self.curve(task, variant).interval()
                     dashes = (0, (4, 1.5)) if "acting" in variant else "-"
                     for axes, x in ((left, curve.steps), (right, curve.steps * self.flop(task, variant) / 1e12)):
@@ -112,7 +132,7 @@ class Runs:
                 left.set_title(task, loc="left", fontsize=9)
                 left.set(xlabel="environment steps", ylabel="success", ylim=(0, 1.02))
                 right.set(xlabel="TFLOP so far, one seed", xlim=(0, None))
-            handles, labels = grid[0, 0].get_legend_handles_labels()
+            handles, labels = max((axes.get_legend_handles_labels() for axes in grid[:, 0]), key=lambda both: len(both[1]))
             figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=1.8, columnspacing=1.2)
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=160, metadata={"Software": None})
@@ -122,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.amortised", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("runs", nargs="+", type=Path, help="folders of `expo-bench sweep experiments/amortised.py`, of one task each or of both")
+    p.add_argument("runs", nargs="+", type=Path, help="folders of `expo-bench sweep experiments/amortised.py`, finished or not")
     p.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of amortised.md and images/ (default: docs)")
     args = p.parse_args(argv)
     try:

@@ -23,7 +23,16 @@ def run(tmp_path):
             for step, success in ((0, 0.0), (500, 0.4 + 0.2 * seed - 0.1 * (i > 0))):
                 phase = "online" if step else "offline"
                 rows.append(
-                    {**own, "seed": seed, "phase": phase, "env_step": step, "grad_step": step, "score": success, "success": success}
+                    {
+                        **own,
+                        "seed": seed,
+                        "phase": phase,
+                        "env_step": step,
+                        "grad_step": step,
+                        "score": success,
+                        "success": success,
+                        "q_bias": 0.1,
+                    }
                 )
     folder = tmp_path / "run"
     (folder / "results").mkdir(parents=True)
@@ -44,6 +53,7 @@ def test_tables_and_picture_are_written_and_prose_stays(run, tmp_path, monkeypat
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page and capsys.readouterr().out in page
     (released,) = (line for line in page.splitlines() if line.startswith("| k = 1 |"))
     (kept,) = (line for line in page.splitlines() if line.startswith("| k = 64 |"))
+    assert "2 seeds, evaluations until 500 environment steps." in page
     assert "(1.0)" in released and "0.50 [" in released and "0.25 [" in released
     assert "(3.8)" in kept and "| -0.100 [all equal] |" in kept and "| -0.050 [all equal] |" in kept
     assert (docs / "images/amortised.png").stat().st_size > 10_000

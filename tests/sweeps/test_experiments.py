@@ -76,3 +76,11 @@ def test_agents_named_beside_a_file_run_as_the_file_sets_them():
     methods = experiment.load(FOLDER / "learning/released.py").methods_of(["rlpd", "./mine.py"])
     assert [(m.agent, m.protocol) for m in methods] == [("rlpd", {"updates": 4}), ("./mine.py", {})]
     assert len(experiment.load(FOLDER / "ablations/selection.py").methods_of(["expo"])) == 9  # all variants
+
+
+def test_amortised_proposals_are_the_released_algorithm_but_for_how_often_they_are_drawn():
+    programs = planned("amortised.py")
+    rates = [(p.config.refresh_every, p.config.proposals_from_acting) for p in programs if p.task == "push-disc"]
+    assert rates == [(1, False), (4, False), (16, False), (64, False), (16, True)] and len(programs) == 2 * 5
+    same = {dataclasses.replace(p.config, refresh_every=1, proposals_from_acting=False) for p in programs}
+    assert len(same) == 1 and {p.protocol.batch_size for p in programs} == {64}
