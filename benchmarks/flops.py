@@ -90,8 +90,10 @@ def pretraining(agent: str, config: Any, spec: Spec, chunk: int = 1) -> Work:
     made = agents.load(agent).make(config, spec)
     if made.pretrain is None:
         return NOTHING
+    batch = _batches(made, spec, (spec.batch_size,), chunk)
+    batch = batch._replace(next_action=batch.action, next_valid=jax.ShapeDtypeStruct((spec.batch_size, chunk), jnp.float32))
     call = lambda state, batch, key: made.pretrain(state, batch, made.draw_pretrain(key))
-    return products(jax.make_jaxpr(call)(_state(made), _batches(made, spec, (spec.batch_size,), chunk), jax.random.key(0)).jaxpr)
+    return products(jax.make_jaxpr(call)(_state(made), batch, jax.random.key(0)).jaxpr)
 
 
 def evaluating(agent: str, config: Any, spec: Spec, episodes: int) -> Work:

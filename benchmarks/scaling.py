@@ -239,7 +239,7 @@ def work_table(names: Sequence[str]) -> str:
                 f"`{name}`",
                 *(number(w.flop / 1e9) for w in work.values()),
                 number(lift.bytes / 1e9),
-                f"{lift.flop / max(lift.bytes, 1):,.0f}",
+                number(lift.flop / lift.bytes),
                 f"{lift.products:,.0f}",
                 number(work_of(name, "lift", "pretrain").flop / 1e9),
             ]
