@@ -11,7 +11,7 @@ from benchmarks import bars
 from benchmarks.bars import GPU, Bar, Loop
 from benchmarks.case import SIZES, Size
 
-REPEATS, SECONDS = 4, 6.0
+REPEATS, SECONDS = 3, 6.0
 SHARES = {1: 0.70, 2: 0.80}  # rows: the least share of the GEMM rate on a CPU
 GPU_SHARE = 0.50  # with --precision bfloat16
 

@@ -30,9 +30,9 @@ PHASES = {  # name: which arguments are per row, which are given up by the calle
 TALLIED = ("pretrain", "online")
 
 
-# Measured on EXPO (docs/speed.md): a third less compile time at the same speed, as matrix products come from a library and not from LLVM; and
-# that library (YNNPACK) for single products alone: its sums, by default fused with what stands around them, are several times slower than XLA's.
-CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1}
+# Measured on EXPO (docs/speed.md): a third less compile time at the same speed, as matrix products come from a library and not from LLVM; vectors
+# as wide as the processor has them; and that library (YNNPACK) for single products alone: its sums are several times slower than XLA's.
+CPU_OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
 if jax.__version_info__ >= (0, 8, 2):  # which brought that library
     CPU_OPTIONS["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
 
