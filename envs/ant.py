@@ -70,8 +70,9 @@ def ant_model(build: Build, walls: Iterable[tuple[float, float]] = (), *, cell: 
     `few_contacts` is the form for MJX. What it changes: the upper legs and the bars at the torso touch nothing (they do only when the ant has
     fallen over), of ankles and walls no more than the `MJX_PAIRS` nearest pairs and in all the `MJX_CONTACTS` deepest contacts count, and the
     solver stops after `MJX_ITERATIONS`. Walls stand further out by the margin that they and the ant have together, which is then 0: MJX finds a
-    contact with a box only once the two overlap, and would then push as if they overlapped by the margin as well. An upright ant on the floor notices nothing: in C MuJoCo, which knows no limits on pairs and contacts, the
-    other changes leave 50 random actions' trajectory as it was to the last bit (benchmarks.parity.antmaze).
+    contact with a box only once the two overlap, and would then push as if they overlapped by the margin as well. The same force from the same
+    distance on, at a point that is 1 cm off. An upright ant on the floor notices nothing: in C MuJoCo, which knows no limits on pairs and contacts,
+    the other changes leave 50 random actions' trajectory as it was to the last bit until it touches a wall (benchmarks.parity.antmaze).
     """
     legs = "".join(_leg(number, few_contacts) for number in (1, 2, 3, 4))
     # (margin of the ant, of the floor, of the walls); how far walls stand out

@@ -256,8 +256,7 @@ def rates(env: Any) -> list[Row]:
         for width in widths:
             speed, compiled, constraints = rate(env, engine, few, written_out, width, length)
             rows.append(Row(env.name, "rates", variant, f"{width} env{'s' * (width > 1)}", speed))
-            if width == 1:
-                rows.append(Row(env.name, "rates", variant, "compilation", compiled))
+        rows.append(Row(env.name, "rates", variant, "compilation", compiled))
         if constraints is not None:
             rows.append(Row(env.name, "rates", variant, "constraint rows", constraints))
     return rows
