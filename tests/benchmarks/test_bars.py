@@ -5,7 +5,7 @@ import json
 import pytest
 from toy import SMALL
 
-from benchmarks import bars, synthetic
+from benchmarks import bars, options, synthetic
 from benchmarks.bars import Bar, overhead, paper_update, seeds, small_loop
 from benchmarks.bars import __main__ as command
 from benchmarks.case import Size
@@ -116,3 +116,9 @@ def test_a_report_keeps_the_bars_that_are_not_measured_again(tmp_path, monkeypat
     assert [bar["bar"] for bar in json.loads(path.read_text())["bars"]] == ["overhead", "compile_time"]
     answers["bars.compile_time"] = []
     assert command.main(["--only", "compile_time", "--out", str(path)]) == 0
+
+
+def test_every_set_of_options_compiles_and_is_timed():
+    times = options.measure(lambda: (lambda x: x @ x, (options.normal(0, 8, 8),)), turns=2)
+    assert list(times) == list(options.OPTIONS)
+    assert all(len(values) == 2 and 0 <= values[0] <= values[1] for values in times.values())
