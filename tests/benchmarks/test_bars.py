@@ -1,12 +1,14 @@
 """The bars: what is met and what is not; one end to end at a tiny size, the arithmetic of the others on a loop of known speed."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from toy import SMALL
 
-from benchmarks import bars, synthetic
-from benchmarks.bars import Bar, overhead, paper_update, seeds, small_loop
+from benchmarks import bars, options, synthetic
+from benchmarks.bars import Bar, compile_time, overhead, paper_update, seeds, small_loop
 from benchmarks.bars import __main__ as command
 from benchmarks.case import Size
 from expo_bench.sweeps import devices
@@ -116,3 +118,27 @@ def test_a_report_keeps_the_bars_that_are_not_measured_again(tmp_path, monkeypat
     assert [bar["bar"] for bar in json.loads(path.read_text())["bars"]] == ["overhead", "compile_time"]
     answers["bars.compile_time"] = []
     assert command.main(["--only", "compile_time", "--out", str(path)]) == 0
+
+
+def test_the_second_process_starts_from_what_the_first_has_left(monkeypatch):
+    """A stand-in for python that says how many programs it finds in its cache, and leaves one."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+
+    def run(command, *, env, check, stdout, text):
+        assert command[1:] == ["-m", "benchmarks.bars.compile_time", "--precision", "float32", "--start"]
+        assert "JAX_COMPILATION_CACHE_DIR" not in env  # the cache that is on by default is the one that is measured
+        folder = Path(env["EXPO_BENCH_CACHE"])
+        found = len(list(folder.iterdir()))
+        (folder / "program-cache").touch()
+        return subprocess.CompletedProcess(command, 0, json.dumps({"compile_s": 1.0 if found else 61.0}))
+
+    monkeypatch.setattr(compile_time.subprocess, "run", run)
+    cold, warm = check(compile_time.measure("float32"))
+    assert (cold.measured, cold.met, warm.met) == (61.0, False, True) and warm.measured < 1
+    assert cold.details["warm"]["compile_s"] == 1.0 and cold.details["programs"] == 1
+
+
+def test_every_set_of_options_compiles_and_is_timed():
+    times = options.measure(lambda: (lambda x: x @ x, (options.normal(0, 8, 8),)), turns=2)
+    assert list(times) == list(options.OPTIONS)
+    assert all(len(values) == 2 and 0 <= values[0] <= values[1] for values in times.values())
