@@ -58,7 +58,7 @@ def test_density_in_saturation(mean: float, log_std: float) -> None:
 
 def test_some_samples_saturate() -> None:
     sample, log_prob = distributions.tanh_gaussian(jnp.full((1, 1), 9.5), jnp.zeros((1, 1)), jnp.full((1, 1), 0.5))
-    assert float(sample[0, 0]) == 1.0 and np.isfinite(log_prob[0])
+    assert 1 - 1e-6 < float(sample[0, 0]) <= 1 and np.isfinite(log_prob[0])
 
 
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, -1.0), (0.7, 0.0), (-1.5, -0.5)])

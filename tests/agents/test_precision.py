@@ -104,18 +104,20 @@ def learnt(everywhere, denoiser):
 
 
 def differs(a, b):
-    return any(np.any(x != y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    """By more than another program's rounding, which is 1e-7; bfloat16 changes gradients by 1e-3."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return any(np.linalg.norm(x - y) > 1e-5 * np.linalg.norm(x) for x, y in pairs)
 
 
 def test_the_denoisers_precision_is_its_own_and_parameters_stay_float32():
     exact, info = learnt("float32", None)
     apart, info_apart = learnt("float32", "bfloat16")
     rest, info_rest = learnt("bfloat16", "float32")
-    assert (
-        not differs(exact.critic, apart.critic) and info["critic_loss"] == info_apart["critic_loss"] and not differs(exact.edit, apart.edit)
-    )
+    assert not differs(exact.critic, apart.critic) and not differs(exact.edit, apart.edit)
+    assert not differs(info["critic_loss"], info_apart["critic_loss"])
     assert differs(exact.imitation.base.opt, apart.imitation.base.opt)
-    assert differs(exact.critic, rest.critic) and info["critic_loss"] != info_rest["critic_loss"] and differs(exact.edit, rest.edit)
+    assert differs(exact.critic, rest.critic) and differs(exact.edit, rest.edit)
+    assert differs(info["critic_loss"], info_rest["critic_loss"])
     assert not differs(exact.imitation, rest.imitation)
     assert {leaf.dtype for state in (apart, rest) for leaf in jax.tree.leaves(state)} == {jnp.dtype("float32"), jnp.dtype("int32")}
 
