@@ -49,7 +49,9 @@ def replace(config: C, where: str, **values: Any) -> C:
     for name, value in values.items():
         if name not in known:
             raise unknown(f"field of {where}", name, known)
-        parsed[name] = _in_range(_parse(value, getattr(config, name), known[name], f"{where}: {name}"), known[name], f"{where}: {name}", value)
+        parsed[name] = _in_range(
+            _parse(value, getattr(config, name), known[name], f"{where}: {name}"), known[name], f"{where}: {name}", value
+        )
     return dataclasses.replace(config, **parsed)
 
 

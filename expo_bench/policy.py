@@ -1,7 +1,7 @@
 """A trained agent as a thing: `load` it from a file of `expo-bench export-policy`, let it act, evaluate it again.
 
-    policy = expo_bench.load_policy("policy.npz")
-    action = policy.act(obs, jax.random.key(0))
+policy = expo_bench.load_policy("policy.npz")
+action = policy.act(obs, jax.random.key(0))
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ os.environ.setdefault("EXPO_BENCH_CACHE", str(ROOT / ".cache"))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "tests"))
 # Compiling is most of what the tests cost: code that LLVM leaves as it is, from the older of XLA's two generators where there is one, takes a
 # quarter of the time that a sweep's takes. What users run is tested where bits are: by `--xla_backend_optimization_level=1` alone, as sweeps have.
-FAST = "--xla_backend_optimization_level=0" + (" --xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").startswith("0.10.") else "")
+FAST = "--xla_backend_optimization_level=0" + (
+    " --xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").startswith("0.10.") else ""
+)
 os.environ.setdefault("XLA_FLAGS", FAST)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 

@@ -52,7 +52,9 @@ def dataset(rows: int = 60, seed: int = 0) -> OfflineDataset:
     success = next_obs[:, 0] >= 1
     ends = success.copy()
     ends[-1] = True
-    return OfflineDataset(obs, action, success.astype(np.float32), success, ends & ~success, next_obs.astype(np.float32), success, {"source": "toy"})
+    return OfflineDataset(
+        obs, action, success.astype(np.float32), success, ends & ~success, next_obs.astype(np.float32), success, {"source": "toy"}
+    )
 
 
 SMALL = {

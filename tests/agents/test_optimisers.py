@@ -112,7 +112,9 @@ def test_weight_decay_shrinks_every_parameter_of_the_base_policy_alone(name: str
 @pytest.mark.parametrize("name", list(CONFIGS))
 def test_nothing_but_the_base_policy_decays(name: str) -> None:
     """With second moments so large that Adam stands still, what is left of a step is the decay: by default 1e-4, of the base policy."""
-    stand_still = lambda t: t._replace(opt=jax.tree.map(lambda s: s._replace(nu=_like(s.nu, 1e30)) if _is_adam(s) else s, t.opt, is_leaf=_is_adam))
+    stand_still = lambda t: t._replace(
+        opt=jax.tree.map(lambda s: s._replace(nu=_like(s.nu, 1e30)) if _is_adam(s) else s, t.opt, is_leaf=_is_adam)
+    )
     before = start(name)
     after = program(name)(defaults(name, **dict.fromkeys(RATES[name], 1.0)), with_trained(before, stand_still), jax.random.key(1))
     for field, old, new in zip(RATES[name], trained(before), trained(after), strict=True):

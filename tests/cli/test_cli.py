@@ -17,7 +17,24 @@ from expo_bench.datasets import npz
 from expo_bench.datasets.dataset import OfflineDataset
 
 HEAVY = ("jax", "flax", "pandas", "matplotlib", "mujoco")
-HELP = ["", "sweep", "status", "report", "compare", "export", "import", "list", "watch", "data", "data inspect", "data fetch", "data check", "data generate", "new-agent", "check"]
+HELP = [
+    "",
+    "sweep",
+    "status",
+    "report",
+    "compare",
+    "export",
+    "import",
+    "list",
+    "watch",
+    "data",
+    "data inspect",
+    "data fetch",
+    "data check",
+    "data generate",
+    "new-agent",
+    "check",
+]
 
 
 def dataset(obs_size=4, action_size=2, rows=8):
@@ -116,8 +133,38 @@ def test_the_plain_list_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("", ["tasks:", "brax:NAME", "playground:NAME", "gym:ID", "point-umaze", "point-medium", "push-disc", "door", "agents:", "expo", "idql_online", "rlpd", "fql", "bc"]),
-        ("expo", ["--set expo.FIELD=VALUE", "n_samples", "edit_scale", "256x256x256", "static", "traced", "offline_steps", "on adroit: edit_scale=0.7"]),
+        (
+            "",
+            [
+                "tasks:",
+                "brax:NAME",
+                "playground:NAME",
+                "gym:ID",
+                "point-umaze",
+                "point-medium",
+                "push-disc",
+                "door",
+                "agents:",
+                "expo",
+                "idql_online",
+                "rlpd",
+                "fql",
+                "bc",
+            ],
+        ),
+        (
+            "expo",
+            [
+                "--set expo.FIELD=VALUE",
+                "n_samples",
+                "edit_scale",
+                "256x256x256",
+                "static",
+                "traced",
+                "offline_steps",
+                "on adroit: edit_scale=0.7",
+            ],
+        ),
         ("door", ["observations 39, actions 28, horizon 200", "score: solved", "engines: mjx, mujoco", "data: a trained DAPG policy"]),
         ("protocol", ["online_steps", "environment steps of the online phase", "eval_episodes", "sampling"]),
     ],
@@ -194,7 +241,10 @@ SWEEP = "sweep --tasks point-umaze --agents expo --engine mujoco --out new"
         ("sweep --tasks door --agents expo --engine mujoco --out new", "the task door has no default offline data"),
         ("sweep --tasks point-umaze --agents ./missing.py --out new", "agent file missing.py: does not exist"),
         ("sweep --tasks point-umaze --agents ./none.py --out new", "agent file none.py: defines no Config"),
-        ("sweep --tasks point-umaze --agents syntax.py expo --out new", "syntax.py: cannot be run: SyntaxError: '(' was never closed (line 1"),
+        (
+            "sweep --tasks point-umaze --agents syntax.py expo --out new",
+            "syntax.py: cannot be run: SyntaxError: '(' was never closed (line 1",
+        ),
         ("sweep --tasks point-umaze --agents ./full/notes.txt --out new", "notes.txt: expected a Python file (.py)"),
         ("list ./none.py", "agent file none.py: defines no Config"),
         ("list ./missing.py", "agent file missing.py: does not exist"),
@@ -270,7 +320,21 @@ def test_a_wrong_input_is_one_line_and_exit_code_2_and_writes_nothing(line, mess
     assert message in refused(line, capsys, place)
 
 
-@pytest.mark.parametrize("line", ["", "swep", "sweep --bogus 3", "sweep --seeds many", "sweep --engine bullet", "report", "compare manifest", "data", "data generate", "import curves.csv"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "swep",
+        "sweep --bogus 3",
+        "sweep --seeds many",
+        "sweep --engine bullet",
+        "report",
+        "compare manifest",
+        "data",
+        "data generate",
+        "import curves.csv",
+    ],
+)
 def test_what_the_options_do_not_allow_is_exit_code_2_too(line, capsys, place):
     before = tree(place)
     with pytest.raises(SystemExit) as exit:

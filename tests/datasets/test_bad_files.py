@@ -106,7 +106,9 @@ def test_other_rewards_are_counted_and_flags_in_a_column_are_flags(capsys, tmp_p
     recorded_door(tmp_path / "a.hdf5", **column)
     assert checked(capsys) == sound
     recorded_door(tmp_path / "a.hdf5", rewards=np.zeros((40, 1)))
-    assert checked(capsys)[-1].startswith("rewards: 100.00% of the transitions have another reward than the task gives, 0.00% if +1 is added")
+    assert checked(capsys)[-1].startswith(
+        "rewards: 100.00% of the transitions have another reward than the task gives, 0.00% if +1 is added"
+    )
 
 
 def test_missing_timeouts_are_a_warning(capsys, tmp_path):

@@ -39,6 +39,7 @@ def test_reads_both_numpy_module_paths_and_array_orders(tmp_path):
 
 def test_reads_python_2_strings(tmp_path):
     """As cPickle of Python 2 with numpy 1 wrote it: protocol 2, array content as latin1 text."""
+
     def array(values):
         values = np.asarray(values, "<f8")
         raw = values.tobytes()

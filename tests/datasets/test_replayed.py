@@ -79,7 +79,10 @@ def test_what_cannot_be_replayed_is_said(tmp_path):
     short = recorded_door(tmp_path / "short.hdf5", **{"infos/qpos": np.zeros((40, 29))})
     assert "replay: not possible, the recorded qpos has 29 numbers; expected 30" in list(replayed.check(short, door()))[1]
     npz.write(load(short), tmp_path / "none.npz")
-    assert "replay: not possible, Adroit's observations do not hold the hand's velocities" in list(replayed.check(tmp_path / "none.npz", door()))[1]
+    assert (
+        "replay: not possible, Adroit's observations do not hold the hand's velocities"
+        in list(replayed.check(tmp_path / "none.npz", door()))[1]
+    )
 
 
 def test_the_human_demonstrations_of_the_door(door_demos, tmp_path):

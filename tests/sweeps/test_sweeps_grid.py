@@ -53,7 +53,9 @@ def test_suite_presets_apply():
 
 
 def test_a_method_overrides_the_experiment_and_the_preset():
-    (program,) = plan(with_(methods=[Method("expo", config={"hidden": (4,)}, protocol={"updates": 3})], config={"hidden": (8, 8), "critics": 5}))
+    (program,) = plan(
+        with_(methods=[Method("expo", config={"hidden": (4,)}, protocol={"updates": 3})], config={"hidden": (8, 8), "critics": 5})
+    )
     assert (program.config.hidden, program.config.critics, program.protocol.updates) == ((4,), 5, 3)
 
 
@@ -64,7 +66,9 @@ def test_labels_name_the_variant_and_static_cells():
 
 
 def test_what_may_be_zero_or_negative():
-    for program in plan(with_(methods=["expo", "idql_online"], config={"n_edits": 0, "edit_scale": 0}, protocol={**BASE.protocol, "reward_shift": -1})):
+    for program in plan(
+        with_(methods=["expo", "idql_online"], config={"n_edits": 0, "edit_scale": 0}, protocol={**BASE.protocol, "reward_shift": -1})
+    ):
         assert (program.config.n_edits, program.rows[0].hyper["edit_scale"], program.protocol.reward_shift) == (0, 0.0, -1.0)
 
 
