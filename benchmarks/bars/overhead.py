@@ -13,13 +13,12 @@ TURNS, SECONDS = 4, 6.0  # timings of each; what one aims at
 
 
 def measure(precision: str, size: Size = SIZES["paper"], turns: int = TURNS, aim: float = SECONDS) -> list[Bar]:
-    import jax
-
     from benchmarks import updates
+    from expo_bench.precision import products
     from expo_bench.sweeps import devices as device_rows
 
     devices = device_rows.start()
-    with jax.default_matmul_precision(precision):
+    with products(precision, platform=devices[0].platform):
         bare, *_ = updates.prepare("expo", size)
     loop = Loop(size, 1, precision)
     bare()
